@@ -1,0 +1,1 @@
+"""Where and when sweeps run: the command line."""

@@ -1,0 +1,170 @@
+"""The fold of a journal into trials and rows: what board, store, MLflow mirror and report all read.
+
+Record types (each has `type`, most have `time`, seconds since 1970):
+
+| type | fields |
+| --- | --- |
+| open | format, sweep_id, epoch, versions: a driver took the sweep over |
+| ask | trial, params, stage, point_id, replicate, group, config (a TrialConfig as plain values) |
+| report | group, engine, trials: [{trial, update, metrics: {name: value}, score, wall_s}] |
+| promote | trial, update: the trial passed the rung at that update |
+| end | trial, state, reason, stopped_at_rung, objective, updates, work, wall_s, engine, group |
+| extend | trials: the budget grew by so many |
+| close | reason: finished, interrupted, budget |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sweeps import journal
+
+END_STATES = ("complete", "stopped", "diverged", "failed", "skipped")
+
+
+@dataclass(slots=True)
+class Trial:
+    """One trial as the journal knows it. `state` is `running` or one of END_STATES."""
+
+    number: int
+    params: dict[str, Any]
+    config: dict[str, Any]
+    stage: str
+    point_id: str
+    replicate: int
+    group: int
+    asked_at: float
+    state: str = "running"
+    reason: str = ""
+    stopped_at_rung: int | None = None
+    objective: float | None = None
+    updates: int = 0
+    work: float = 0.0
+    wall_s: float = 0.0
+    engine: str = ""
+    ended_at: float | None = None
+    metrics: dict[int, dict[str, float]] = field(default_factory=dict)
+    """Metric values by update."""
+    scores: dict[int, float] = field(default_factory=dict)
+    """What rungs compare, by update: the objective, or its value on a short fork at low momentum."""
+    promoted: set[int] = field(default_factory=set)
+    """Updates of the rungs this trial passed."""
+
+    @property
+    def id(self) -> str:
+        """The name a person sees, `t00012`."""
+        return f"t{self.number:05d}"
+
+
+@dataclass(slots=True)
+class History:
+    """Everything a journal says, by trial number, in order of asking."""
+
+    sweep_id: str = ""
+    epoch: int = 0
+    versions: dict[str, str] = field(default_factory=dict)
+    opened_at: float | None = None
+    """When the first driver opened the sweep."""
+    trials: dict[int, Trial] = field(default_factory=dict)
+    extended: int = 0
+    """Trials added to the spec's budget by `--more`."""
+    closed: str | None = None
+    """Why the last driver left: finished, interrupted, budget; None while one runs or after a crash."""
+
+    def apply(self, record: journal.Record) -> None:
+        """Fold in one record.
+
+        Raises:
+            JournalError: an unknown type or a newer format.
+        """
+        handler = _HANDLERS.get(record["type"])
+        if handler is None:
+            raise journal.JournalError(f"journal record of unknown type {record['type']!r}: written by a newer musweep?")
+        handler(self, record)
+
+
+def _open(history: History, record: journal.Record) -> None:
+    if record["format"] > journal.FORMAT:
+        raise journal.JournalError(f"journal format {record['format']}: this musweep reads up to {journal.FORMAT}")
+    history.sweep_id = record["sweep_id"]
+    history.epoch = record["epoch"]
+    history.versions = record["versions"]
+    history.opened_at = history.opened_at or record["time"]
+    history.closed = None
+
+
+def _ask(history: History, record: journal.Record) -> None:
+    history.trials[record["trial"]] = Trial(
+        number=record["trial"],
+        params=record["params"],
+        config=record["config"],
+        stage=record["stage"],
+        point_id=record["point_id"],
+        replicate=record["replicate"],
+        group=record["group"],
+        asked_at=record["time"],
+    )
+
+
+def _report(history: History, record: journal.Record) -> None:
+    for entry in record["trials"]:
+        trial = history.trials[entry["trial"]]
+        update = entry["update"]
+        trial.metrics[update] = {name: float(value) for name, value in entry["metrics"].items()}
+        trial.scores[update] = float(entry["score"])
+        trial.updates = max(trial.updates, update)
+        trial.wall_s += entry["wall_s"]
+        trial.engine = record["engine"]
+
+
+def _promote(history: History, record: journal.Record) -> None:
+    history.trials[record["trial"]].promoted.add(record["update"])
+
+
+def _end(history: History, record: journal.Record) -> None:
+    trial = history.trials[record["trial"]]
+    trial.state = record["state"]
+    trial.reason = record["reason"]
+    trial.stopped_at_rung = record["stopped_at_rung"]
+    trial.objective = None if record["objective"] is None else float(record["objective"])
+    trial.updates = record["updates"]
+    trial.work = record["work"]
+    trial.wall_s = record["wall_s"]
+    trial.engine = record["engine"]
+    trial.group = record["group"]
+    trial.ended_at = record["time"]
+
+
+def _extend(history: History, record: journal.Record) -> None:
+    history.extended += record["trials"]
+
+
+def _close(history: History, record: journal.Record) -> None:
+    history.closed = record["reason"]
+
+
+_HANDLERS = {
+    "open": _open,
+    "ask": _ask,
+    "report": _report,
+    "promote": _promote,
+    "end": _end,
+    "extend": _extend,
+    "close": _close,
+}
+
+
+def fold(records: Iterable[journal.Record]) -> History:
+    """The history that a sequence of records tells."""
+    history = History()
+    for record in records:
+        history.apply(record)
+    return history
+
+
+def load(folder: Path) -> History:
+    """The history of a sweep folder; safe beside a running writer."""
+    return fold(journal.read(folder / "journal.jsonl"))
