@@ -1,7 +1,8 @@
-"""The journal: an append-only file of checksummed records, the truth of a sweep.
+"""The journal: an append-only file of checksummed commits, the truth of a sweep.
 
-A line is `CRC32 JSON\n`, the checksum over the JSON bytes in eight hex digits. A record counts only if its
-line is whole and its checksum fits, so a tail torn by a crash loses the records it touched and no other.
+A line is `CRC32 JSON\n`, the checksum over the JSON bytes in eight hex digits; the JSON is a list of records
+that became true together, so a crash never leaves half a decision. A line counts only if it is whole and its
+checksum fits: a torn tail loses the commit it touched and no other.
 Non-finite floats are written as the strings "nan", "inf" and "-inf" by `number` and read back by `float`.
 """
 
@@ -28,23 +29,23 @@ def number(value: float) -> float | str:
     return value if math.isfinite(value) else str(value)
 
 
-def encode(record: Record) -> bytes:
+def encode(commit: Iterable[Record]) -> bytes:
     """One journal line."""
-    text = json.dumps(record, separators=(",", ":"), allow_nan=False).encode()
+    text = json.dumps(list(commit), separators=(",", ":"), allow_nan=False).encode()
     return b"%08x %s\n" % (zlib.crc32(text), text)
 
 
-def _decode(line: bytes) -> Record | None:
-    """The record of a line without its newline, or None if the line is damaged."""
+def _decode(line: bytes) -> list[Record] | None:
+    """The commit of a line without its newline, or None if the line is damaged."""
     if len(line) < 10 or line[8:9] != b" ":
         return None
     try:
         if int(line[:8], 16) != zlib.crc32(line[9:]):
             return None
-        record: Record = json.loads(line[9:])
+        commit: list[Record] = json.loads(line[9:])
     except ValueError:
         return None
-    return record
+    return commit
 
 
 def scan(data: bytes, source: str = "journal") -> tuple[list[Record], int]:
@@ -56,15 +57,15 @@ def scan(data: bytes, source: str = "journal") -> tuple[list[Record], int]:
     records: list[Record] = []
     start = 0
     while (end := data.find(b"\n", start)) >= 0:
-        record = _decode(data[start:end])
-        if record is None:
+        commit = _decode(data[start:end])
+        if commit is None:
             if any(_decode(line) is not None for line in data[end + 1 :].split(b"\n")):
                 raise JournalError(
                     f"{source}: damaged at byte {start}, with sound records after it. "
                     "Restore the file from a copy; nothing was changed."
                 )
             return records, start
-        records.append(record)
+        records.extend(commit)
         start = end + 1
     return records, start
 
@@ -101,13 +102,13 @@ class Journal:
         os.fsync(self._file)
         _fsync_folder(path.parent)
 
-    def append(self, records: Iterable[Record]) -> None:
-        """Write records and return once they are on disk.
+    def append(self, commit: Iterable[Record]) -> None:
+        """Write records that become true together; return once they are on disk.
 
         Raises:
             OSError: nothing of this call counts as written (disk full, say); the tail is cut back.
         """
-        data = b"".join(map(encode, records))
+        data = encode(commit)
         start = os.lseek(self._file, 0, os.SEEK_CUR)
         try:
             view = memoryview(data)
