@@ -1,0 +1,99 @@
+"""Asynchronous successive halving as pure functions: no clock, no state, no library.
+
+NaN policy: a score that is not finite is never promoted, and counts as a score worse than every finite one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+Mode = Literal["min", "max"]
+Order = Literal["number", "arrival"]
+
+
+def promote(
+    number: int,
+    score: float,
+    others: Iterable[tuple[int, float]],
+    factor: int,
+    mode: Mode = "min",
+    order: Order = "number",
+) -> bool:
+    """Whether a trial goes on past a rung, a decision that is never taken back.
+
+    A score that is not finite is never promoted and ranks last for others. Otherwise a trial is judged among
+    the m scores of its class at this rung, its own included: with `order="number"` those of trials 0..number,
+    with `"arrival"` all in `others`. It goes on if its rank, the lower number first among equals, is at most
+    max(1, m // factor).
+
+    m // factor is the top k of ASHA (Li et al. 2020, algorithm 2). There the first factor - 1 trials of a rung
+    are paused and may go on later; a slot here is refilled at once, so a trial of theirs goes on if it is the
+    best so far, as in Optuna's pruner. Rounding up instead would let more than 1 / factor of exchangeable
+    trials through, and later proposals, being better than exchangeable, pass more often anyway.
+
+    Args:
+        number: the trial's number.
+        score: its score at the rung.
+        others: (number, score) pairs of the same class and rung, in any order; one of `number` itself is ignored.
+        factor: the reduction factor, 2 or more.
+        mode: `min` if lower scores are better.
+        order: whom a trial is judged against.
+
+    Raises:
+        ValueError: a factor below 2, or an unknown mode or order.
+    """
+    if factor < 2:
+        raise ValueError(f"factor={factor}: at least 2")
+    if mode not in ("min", "max"):
+        raise ValueError(f"mode={mode!r}: min or max")
+    if order not in ("number", "arrival"):
+        raise ValueError(f"order={order!r}: number or arrival")
+    if not math.isfinite(score):
+        return False
+    judges = [pair for pair in others if pair[0] != number and (order == "arrival" or pair[0] < number)]
+    own = (_cost(score, mode), number)
+    rank = 1 + sum((_cost(theirs, mode), other) < own for other, theirs in judges)
+    return rank <= max(1, (len(judges) + 1) // factor)
+
+
+def _cost(score: float, mode: Mode) -> float:
+    """The score as something to minimise, infinite if it is not finite."""
+    if not math.isfinite(score):
+        return math.inf
+    return score if mode == "min" else -score
+
+
+def ready(waiting: Iterable[int], pending: Iterable[int], order: Order = "number") -> list[int]:
+    """The trials that may be judged at a rung now, in the order in which to judge them.
+
+    With `order="number"` a trial waits until each lower number of its class has a score at the rung or has
+    ended; with `"arrival"` nobody waits.
+
+    Args:
+        waiting: numbers of one class that have a score at the rung and no decision yet, in order of arrival.
+        pending: numbers of that class that were asked for, have not ended and have no score at the rung yet.
+        order: as in `promote`.
+    """
+    if order == "arrival":
+        return list(waiting)
+    first = min(pending, default=math.inf)
+    return sorted(number for number in waiting if number < first)
+
+
+def class_of(params: Mapping[str, Any], compare_within: Sequence[str] | None) -> tuple[Hashable, ...]:
+    """The key of the trials that a trial is compared with: its values of the `compare_within` parameters.
+
+    A parameter that a trial does not have, being fixed or not active, counts as the value None.
+    """
+    return tuple(params.get(name) for name in compare_within or ())
+
+
+def expected_promotions(trials: int, factor: int) -> float:
+    """The expected number of `trials` exchangeable trials that pass one rung, for plans.
+
+    The rank of the m-th of exchangeable trials among the first m is uniform on 1..m, so it passes with
+    probability max(1, m // factor) / m.
+    """
+    return sum(max(1, m // factor) / m for m in range(1, trials + 1))
