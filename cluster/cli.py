@@ -1,0 +1,287 @@
+"""The command line. What a command needs is imported inside it, so that help and checks answer at once.
+
+Exit codes: 0 fine, 1 a fault of musweep's, 2 something the user can put right, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from cluster.live import Status
+    from sweeps.spec import SweepSpec
+
+EXIT_USER, EXIT_FAULT, EXIT_INTERRUPTED = 2, 1, 130
+
+app = typer.Typer(
+    name="musweep",
+    help="Sweeps over momentum, learning rate, initialization and depth: run them, look at them, keep them.",
+    add_completion=False,
+    invoke_without_command=True,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Spec = Annotated[Path, typer.Argument(metavar="SPEC", help="A sweep's YAML file.")]
+Dir = Annotated[Path, typer.Argument(metavar="DIR", help="A sweep's folder, its name under runs/, or `latest`.")]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a value: space.lr.high=0.5 (repeatable).")
+]  # fmt: skip
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"musweep {version('musweep')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,  # noqa: ARG001
+) -> None:
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+@app.command()
+def check(spec: Spec, set_: Set = None) -> None:
+    """Say whether a spec can be run; every mistake in one line."""
+    from cluster.plan import summary
+
+    checked = _load(spec, set_)
+    print(f"ok: {spec}: {summary(checked)}")
+    _warn(checked)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of specs, for editors."""
+    import json
+
+    from sweeps.spec import json_schema
+
+    print(json.dumps(json_schema(), indent=2))
+
+
+@app.command()
+def plan(spec: Spec, set_: Set = None) -> None:
+    """Show what a sweep would do, and about how long, after a short measurement on this machine."""
+    from cluster.plan import make, show
+    from cluster.show import console
+
+    checked = _load(spec, set_)
+    with console(stderr=True).status("loading data and measuring engines"):
+        made = make(checked)
+    show(checked, made, console())
+
+
+@app.command()
+def run(
+    what: Annotated[Path, typer.Argument(metavar="SPEC|DIR", help="A spec to run, or a sweep's folder to go on with.")],
+    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="The folder to make.")] = None,
+    set_: Set = None,
+    more: Annotated[int, typer.Option("--more", metavar="N", min=0, help="Add N trials to a sweep (needs DIR).")] = 0,
+) -> None:
+    """Run a sweep here, showing its progress; with a folder, go on with it or extend it."""
+    from cluster.folders import UserError
+
+    if what.suffix in (".yaml", ".yml") or what.is_file():
+        if more:
+            raise UserError(f"--more extends a sweep: give its folder instead of {what}")
+        checked = _load(what, set_)
+        _warn(checked)
+
+        def start(show: Callable[[Status], None]) -> Path:
+            from sweeps.run import run as run_sweep
+
+            return run_sweep(checked, out, on_status=show, report=_report)
+
+        return _drive(start)
+    if set_ or out:
+        raise UserError(f"{what} is a sweep's folder: its spec is settled, so --set and --out cannot be used")
+    return _drive_folder(what, more)
+
+
+@app.command()
+def resume(folder: Dir) -> None:
+    """Go on with a sweep after any kind of end; a finished one has its tables and report renewed."""
+    _drive_folder(folder, 0)
+
+
+@app.command()
+def ls(root: Annotated[Path, typer.Argument(metavar="[ROOT]", help="A folder of sweeps.")] = Path("runs")) -> None:
+    """List the sweeps of a folder, newest first."""
+    from cluster.show import console, listing
+
+    made = listing(root)
+    if made is None:
+        print(f"no sweeps in {root}/ yet; start one with: musweep run SPEC")
+    else:
+        console().print(made)
+
+
+@app.command()
+def show(folder: Dir, trial: Annotated[str | None, typer.Argument(metavar="[TRIAL]", help="12 or t00012.")] = None) -> None:
+    """Show a sweep: its best trials, parameters and rungs; or one trial: why it ended, its curve."""
+    from cluster import folders
+    from cluster.show import console, show_sweep, show_trial
+
+    read = folders.read(folder)
+    if trial is None:
+        show_sweep(read, console())
+    else:
+        show_trial(read, folders.trial(read, trial), console())
+
+
+@app.command()
+def export(
+    folder: Dir,
+    format_: Annotated[str | None, typer.Option("--format", metavar="parquet|csv", help="Trials and rows as tables.")] = None,
+    model: Annotated[str | None, typer.Option("--model", metavar="TRIAL", help="A trial's weights, as a state_dict.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="PATH", help="Where to write.")] = None,
+) -> None:  # fmt: skip
+    """Write a sweep's tables, or a trial's trained model as a state_dict of ordinary PyTorch modules."""
+    from cluster.export import export_model, export_tables
+    from cluster.folders import UserError
+
+    if (format_ is None) == (model is None):
+        raise UserError("export: give --format parquet, --format csv or --model TRIAL")
+    written = export_tables(folder, format_, out) if format_ is not None else export_model(folder, model or "", out)
+    for path in written:
+        print(path)
+
+
+@app.command()
+def report(folder: Dir, open_: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False) -> None:
+    """Write a sweep's report.html anew."""
+    from cluster.folders import find
+
+    path = _report(find(folder))
+    print(path)
+    if open_:
+        import webbrowser
+
+        webbrowser.open(path.resolve().as_uri())
+
+
+@app.command()
+def sync(folder: Dir) -> None:
+    """Rebuild everything that is derived from a sweep's journal: tables, report, MLflow."""
+    from cluster.export import rebuild
+
+    for line in rebuild(folder, _report):
+        print(line)
+
+
+@app.command()
+def doctor() -> None:
+    """Look at this machine: versions, cores, memory, GPUs, Ray, MLflow, disk, data."""
+    from cluster.doctor import examine, table
+    from cluster.show import console
+
+    with console(stderr=True).status("looking at this machine"):
+        findings = examine()
+    console().print(table(findings))
+
+
+def _load(path: Path, overrides: Sequence[str] | None) -> SweepSpec:
+    from sweeps.spec import load
+
+    return load(path, overrides=list(overrides or ()))
+
+
+def _warn(spec: SweepSpec) -> None:
+    from cluster.plan import warnings
+
+    for line in warnings(spec):
+        print(f"warning: {line}", file=sys.stderr)
+
+
+def _report(folder: Path) -> Path:
+    from dashboards.report import write
+
+    return write(folder)
+
+
+def _drive_folder(typed: Path, more: int) -> None:
+    """Resume or extend the sweep of a folder."""
+    from cluster.folders import find
+
+    folder = find(typed)
+
+    def go_on(show: Callable[[Status], None]) -> Path:
+        from sweeps.run import extend
+        from sweeps.run import resume as resume_sweep
+
+        if more:
+            return extend(folder, more, on_status=show, report=_report)
+        return resume_sweep(folder, on_status=show, report=_report)
+
+    _drive(go_on)
+
+
+def _drive(work: Callable[[Callable[[Status], None]], Path]) -> None:
+    """Do the work under a progress display, then say what came of it and where it lies."""
+    from cluster.live import progress
+    from cluster.show import console, show_end
+    from sweeps.run import Interrupted
+
+    out = console()
+    try:
+        with progress(out) as shown:
+            folder = work(shown)
+    except Interrupted as stopped:
+        print(f"interrupted; resume with: musweep resume {stopped.folder}", file=sys.stderr)
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    show_end(folder, out)
+
+
+def _hint(error: BaseException) -> list[str] | None:
+    """The lines for an error that the user can put right, None for a fault of ours."""
+    from cluster.folders import UserError
+    from sweeps.errors import SpecError
+    from sweeps.journal import JournalError
+
+    if isinstance(error, SpecError):
+        return error.lines
+    if isinstance(error, UserError | JournalError):
+        return [str(error)]
+    if isinstance(error, FileNotFoundError | FileExistsError | NotADirectoryError | PermissionError):
+        return [str(error)]
+    if type(error).__name__ in ("LeaseError", "LeaseHeldError", "TrackingError"):
+        return [str(error)]
+    if hasattr(error, "format_message"):  # typer's own: a missing argument, an unknown option
+        return [f"{error.format_message()} (see musweep --help)"]
+    return None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    try:
+        code: Any = app(list(sys.argv[1:] if arguments is None else arguments), standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()
+        return EXIT_FAULT
+    except Exception as error:
+        lines = _hint(error)
+        if lines is None:
+            raise
+        for line in lines:
+            print(f"error: {' '.join(line.split())}", file=sys.stderr)
+        return EXIT_USER
+
+
+if __name__ == "__main__":
+    sys.exit(main())

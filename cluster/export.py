@@ -1,0 +1,63 @@
+"""`musweep export` and `musweep sync`: a sweep's tables, models and copies, made from its folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from cluster.folders import UserError, find, read, trial
+
+FORMATS = ("parquet", "csv")
+
+
+def export_tables(typed: Path, format_: str, out: Path | None) -> list[Path]:
+    """Write the tables `trials` and `rows` into a folder (default: `<sweep>/export`) and return their paths.
+
+    Raises:
+        UserError: an unknown format, or no such sweep.
+    """
+    if format_ not in FORMATS:
+        raise UserError(f"--format={format_}: one of {', '.join(FORMATS)}")
+    from sweeps.store import export
+
+    folder = find(typed)
+    return list(export(folder, format_, out or folder / "export"))
+
+
+def export_model(typed: Path, name: str, out: Path | None) -> list[str]:
+    """Write a trial's weights as a state_dict and say how to load them.
+
+    Raises:
+        UserError: no such trial, or its weights were not kept.
+    """
+    folder = read(typed)
+    chosen = trial(folder, name)
+    packed = folder.path / "models" / f"{chosen.id}.npz"
+    if not packed.exists():
+        kept = sorted(path.stem for path in (folder.path / "models").glob("t*.npz"))
+        have = f"kept: {', '.join(kept[:8])}{', ...' if len(kept) > 8 else ''}" if kept else "none are kept yet"
+        raise UserError(f"{chosen.id} is {chosen.state}: weights are kept of complete trials only; {have}")
+    from trainers.config import TrialConfig
+    from trainers.export import write_state_dict
+
+    path = out or Path(f"{folder.path.name}-{chosen.id}.pt")
+    if path.is_dir():
+        path = path / f"{folder.path.name}-{chosen.id}.pt"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    modules = write_state_dict(packed.read_bytes(), chosen.number, TrialConfig.from_dict(chosen.config).net, path)
+    return [str(path), f'load with: net.load_state_dict(torch.load("{path}")), where net is', modules]
+
+
+def rebuild(typed: Path, report: Callable[[Path], Path]) -> Iterator[str]:
+    """Make everything anew that is derived from a sweep's journal, and say what was made.
+
+    Raises:
+        UserError: no such sweep.
+    """
+    from sweeps import store, tracking
+
+    folder = read(typed)
+    store.write_derived(folder.path, folder.history)
+    yield f"tables:  {folder.path / 'trials.parquet'}, rows/, events.jsonl"
+    yield f"report:  {report(folder.path)}"
+    yield f"MLflow:  {tracking.sync(folder.path)}"

@@ -1,0 +1,138 @@
+"""Finding sweeps and trials by what a person types."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sweeps.history import History, Trial, load
+
+
+class UserError(Exception):
+    """Something the person at the terminal can put right; shown as one line, without a traceback."""
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A sweep folder that was read: its resolved spec as plain values, and its history."""
+
+    path: Path
+    spec: dict[str, Any]
+    history: History
+
+    @property
+    def budget(self) -> int:
+        """Trials in the whole sweep, extensions included."""
+        trials = self.spec.get("budget", {}).get("trials") or len(self.history.trials)
+        return int(trials) + self.history.extended
+
+    @property
+    def objective(self) -> str:
+        """The metric's name."""
+        named = self.spec.get("objective", "objective")
+        return str(named["metric"] if isinstance(named, dict) else named)
+
+    @property
+    def maximise(self) -> bool:
+        """Whether larger objectives are better."""
+        return self.spec.get("mode") == "max"
+
+    @property
+    def names(self) -> list[str]:
+        """The parameters that vary, in the spec's order, then any other a trial has."""
+        seen = dict.fromkeys(name for trial in self.history.trials.values() for name in trial.params)
+        order = [name for name in self.spec.get("space", {}) if name in seen]
+        return order + [name for name in seen if name not in order]
+
+    def ranked(self, states: tuple[str, ...] = ("complete",)) -> list[Trial]:
+        """Trials in these states that have an objective, best first."""
+        sign = -1.0 if self.maximise else 1.0
+        scored = [
+            (sign * trial.objective, trial.number, trial)
+            for trial in self.history.trials.values()
+            if trial.state in states and trial.objective is not None
+        ]
+        return [trial for score, _, trial in sorted(scored, key=lambda item: item[:2]) if not math.isnan(score)]
+
+
+def is_sweep(path: Path) -> bool:
+    """Whether a folder holds a sweep."""
+    return (path / "journal.jsonl").is_file() or (path / "spec.json").is_file()
+
+
+def sweeps_in(root: Path) -> list[Path]:
+    """The sweep folders directly under a folder, newest first."""
+    found = [path for path in root.iterdir() if path.is_dir() and is_sweep(path)] if root.is_dir() else []
+    return sorted(found, key=lambda path: (_touched(path), path.name), reverse=True)
+
+
+def _touched(path: Path) -> float:
+    newest = path / "journal.jsonl"
+    return (newest if newest.exists() else path).stat().st_mtime
+
+
+def find(typed: Path) -> Path:
+    """The sweep folder that a person means: a path, the name of a sweep under runs/, or `latest`.
+
+    Raises:
+        UserError: no such sweep.
+    """
+    if is_sweep(typed):
+        return typed
+    runs = Path("runs")
+    if is_sweep(runs / typed):
+        return runs / typed
+    if str(typed) == "latest" and (newest := sweeps_in(runs)):
+        return newest[0]
+    if typed.is_dir():
+        inside = sweeps_in(typed)
+        hint = f"; it holds sweeps, for instance {inside[0]}" if inside else ""
+        raise UserError(f"{typed}: not a sweep folder (no journal.jsonl){hint}")
+    hint = "" if not sweeps_in(runs) else f"; the newest is {sweeps_in(runs)[0]}, and `musweep ls` lists all"
+    raise UserError(f"{typed}: no such sweep folder{hint}")
+
+
+def read(typed: Path) -> Folder:
+    """Read a sweep's spec and history, also beside a running sweep.
+
+    Raises:
+        UserError: no such sweep, or its spec.json is damaged.
+        JournalError: its journal is damaged.
+    """
+    path = find(typed)
+    try:
+        spec = json.loads((path / "spec.json").read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path}: spec.json is missing, so this folder cannot be read as a sweep") from None
+    except ValueError as error:
+        raise UserError(f"{path / 'spec.json'}: not JSON ({error}); restore it from a copy") from None
+    return Folder(path, spec, load(path))
+
+
+def trial_number(typed: str) -> int:
+    """The number in `12`, `t12` or `t00012`.
+
+    Raises:
+        UserError: the text is none of these.
+    """
+    match = re.fullmatch(r"t?(\d+)", typed.strip())
+    if match is None:
+        raise UserError(f"trial {typed!r}: give its number, such as 12 or t00012")
+    return int(match.group(1))
+
+
+def trial(folder: Folder, typed: str) -> Trial:
+    """The trial that a person means.
+
+    Raises:
+        UserError: the sweep has no such trial.
+    """
+    number = trial_number(typed)
+    if number not in folder.history.trials:
+        have = f"it has t{0:05d} to t{max(folder.history.trials):05d}" if folder.history.trials else "it has none yet"
+        raise UserError(f"{folder.path}: no trial {number}; {have}")
+    return folder.history.trials[number]

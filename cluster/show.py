@@ -1,0 +1,262 @@
+"""`musweep ls` and `musweep show`: sweeps and trials as a terminal shows them."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cluster import text
+from cluster.folders import Folder, read, sweeps_in
+from sweeps.history import END_STATES, Trial
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+STYLES = {"complete": "green", "stopped": "cyan", "diverged": "yellow", "failed": "red", "running": "blue"}
+_SILENT_S = 120.0  # a running sweep writes its journal more often than this
+
+
+def console(stderr: bool = False) -> Console:
+    """A console that neither guesses colours from words nor folds tables to 80 columns when piped."""
+    from rich.console import Console
+
+    plain = Console(stderr=stderr, highlight=False, emoji=False)
+    if not plain.is_terminal and "COLUMNS" not in os.environ:
+        plain = Console(stderr=stderr, highlight=False, emoji=False, width=160)
+    return plain
+
+
+def table(*columns: str, right: Sequence[str] = (), title: str | None = None) -> Table:
+    """A table without a frame; the columns named in `right` are aligned to the right."""
+    from rich import box
+    from rich.table import Table
+
+    made = Table(
+        box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False, header_style="dim"
+    )
+    for name in columns:
+        made.add_column(name, justify="right" if name in right else "left", no_wrap=name in ("trial", "sweep"))
+    return made
+
+
+def state_of(folder: Folder) -> str:
+    """How a sweep stands, in a word or two: `running`, `finished`, `interrupted`, `left` (its driver is gone)."""
+    if folder.history.closed is not None:
+        return {"budget": "out of budget"}.get(folder.history.closed, folder.history.closed)
+    path = folder.path / "journal.jsonl"
+    silent = time.time() - path.stat().st_mtime if path.exists() else float("inf")
+    return "running" if silent < _SILENT_S else "left"
+
+
+def counted(folder: Folder) -> str:
+    """Trials by state: `30 complete, 12 stopped`."""
+    states = Counter(trial.state for trial in folder.history.trials.values())
+    return ", ".join(f"{states[state]} {state}" for state in (*END_STATES, "running") if states[state]) or "none yet"
+
+
+def listing(root: Path) -> Table | None:
+    """All sweeps under a folder, newest first; None if there are none."""
+    paths = sweeps_in(root)
+    made = table("sweep", "state", "trials", "best", "objective", "age", right=("trials", "best", "age"))
+    for path in paths:
+        try:
+            folder = read(path)
+        except Exception as error:  # one damaged folder must not hide the others
+            made.add_row(_plain(path.name), "[red]unreadable[/]", "", "", _plain(str(error).splitlines()[0]), "")
+            continue
+        ended = sum(trial.state != "running" for trial in folder.history.trials.values())
+        best = folder.ranked()
+        opened = folder.history.opened_at
+        made.add_row(
+            _plain(path.name),
+            state_of(folder),
+            f"{ended}/{folder.budget}",
+            text.value(best[0].objective) if best else "-",
+            _plain(folder.objective),
+            text.span(time.time() - opened) if opened else "-",
+        )
+    return made if paths else None
+
+
+def best_trials(folder: Folder, number: int = 10) -> Table:
+    """The best complete trials, a column for each parameter."""
+    names = folder.names
+    made = table(
+        "trial", folder.objective, *names, "updates", "time",
+        right=(folder.objective, *names, "updates", "time"), title="Best trials",
+    )  # fmt: skip
+    for trial in folder.ranked()[:number]:
+        made.add_row(
+            trial.id,
+            text.value(trial.objective),
+            *(text.value(trial.params[name]) if name in trial.params else "·" for name in names),
+            str(trial.updates),
+            text.span(trial.wall_s),
+        )
+    return made
+
+
+def rungs(folder: Folder) -> Table | None:
+    """How many trials reached, passed and left at each rung; None without early stopping."""
+    trials = list(folder.history.trials.values())
+    stopped = Counter(trial.stopped_at_rung for trial in trials if trial.stopped_at_rung is not None)
+    passed = Counter(update for trial in trials for update in trial.promoted)
+    if not stopped and not passed:
+        return None
+    made = table(
+        "update", "reached", "passed", "stopped", right=("update", "reached", "passed", "stopped"), title="Rungs"
+    )
+    for update in sorted(stopped.keys() | passed.keys()):
+        reached = sum(update in trial.metrics for trial in trials)
+        made.add_row(str(update), str(reached), str(passed[update]), str(stopped[update]))
+    return made
+
+
+def searched(folder: Folder) -> Table:
+    """Each searched parameter: its range, and where the best trial and the best tenth of the trials lie."""
+    ranked = folder.ranked()
+    top = ranked[: max(3, len(ranked) // 10)]
+    made = table("parameter", "searched", "best", "best few", title="Parameters")
+    for name in folder.names:
+        values = [trial.params[name] for trial in top if name in trial.params]
+        best = text.value(values[0]) if values and name in top[0].params else "-"
+        made.add_row(_plain(name), _plain(_range(folder.spec.get("space", {}).get(name))), best, _plain(_few(values)))
+    return made
+
+
+def _range(parameter: Any) -> str:
+    """A parameter of the spec in words: `0.001 … 0.5 log`, `sgd, cm, nag`."""
+    if not isinstance(parameter, dict):
+        return text.value(parameter)
+    if "values" in parameter:
+        words = ", ".join(text.value(item) for item in parameter["values"])
+    elif "low" in parameter:
+        scale = parameter.get("scale")
+        words = f"{text.value(parameter['low'])} … {text.value(parameter['high'])}"
+        words += f" {scale}" if scale and scale != "linear" else ""
+    else:
+        words = text.value(parameter.get("value"))
+    when = parameter.get("when")
+    return words + (f"  (when {text.params(when)})" if when else "")
+
+
+def _few(values: Sequence[Any]) -> str:
+    """The spread of some values: a range for numbers, counts for names."""
+    if not values:
+        return "-"
+    if all(isinstance(item, int | float) and not isinstance(item, bool) for item in values):
+        low, high = min(values), max(values)
+        return text.value(low) if low == high else f"{text.value(low)} … {text.value(high)}"
+    return ", ".join(f"{item} {times}×" for item, times in Counter(map(str, values)).most_common())
+
+
+def show_sweep(folder: Folder, out: Console) -> None:
+    """Print a sweep's summary: how it stands, its best trials, parameters and rungs."""
+    history, spec = folder.history, folder.spec
+    out.print(f"[bold]{_plain(history.sweep_id or folder.path.name)}[/]  {state_of(folder)}", soft_wrap=True)
+    task = spec.get("task", {})
+    search = spec.get("search", {})
+    named = task.get("name") if isinstance(task, dict) else task
+    facts = [
+        f"task {named}",
+        f"{folder.objective} {'max' if folder.maximise else 'min'}",
+        f"search {search.get('algorithm')}, seed {search.get('seed')}",
+    ]
+    out.print(_plain(" · ".join(facts)), soft_wrap=True)
+    ended = [trial for trial in history.trials.values() if trial.state != "running"]
+    out.print(f"{len(ended)} of {folder.budget} trials ended: {counted(folder)}", soft_wrap=True)
+    last = max((trial.ended_at for trial in ended if trial.ended_at), default=None)
+    if history.opened_at and last:
+        work = sum(trial.wall_s for trial in history.trials.values())
+        out.print(
+            f"from first ask to last result {text.span(last - history.opened_at)}, training {text.span(work)} in all"
+        )
+    if folder.ranked():
+        out.print(best_trials(folder))
+        out.print(searched(folder))
+    if (made := rungs(folder)) is not None:
+        out.print(made)
+    failed = [trial for trial in history.trials.values() if trial.state == "failed"]
+    for trial in failed[:3]:
+        out.print(f"[red]{trial.id} failed[/]: {_plain(trial.reason)}", soft_wrap=True)
+    out.print(f"one trial:  musweep show {_plain(str(folder.path))} {_example(folder)}", soft_wrap=True)
+    report = folder.path / "report.html"
+    out.print(f"report:     {report if report.exists() else f'musweep report {folder.path}'}", soft_wrap=True)
+    if state_of(folder) in ("interrupted", "left"):
+        out.print(f"go on:      musweep resume {_plain(str(folder.path))}", soft_wrap=True)
+
+
+def _example(folder: Folder) -> str:
+    best = folder.ranked()
+    return best[0].id if best else "0"
+
+
+def show_trial(folder: Folder, trial: Trial, out: Console) -> None:
+    """Print one trial: how it ended and why, its parameters, its curve."""
+    style = STYLES.get(trial.state, "default")
+    out.print(f"[bold]{trial.id}[/]  [{style}]{trial.state}[/]  {_plain(why(trial))}", soft_wrap=True)
+    place = _place(folder, trial)
+    facts = [
+        f"{folder.objective} {text.value(trial.objective)}{place}",
+        f"{text.plural(trial.updates, 'update')} in {text.span(trial.wall_s)}",
+        f"engine {trial.engine or '-'}",
+        f"group {trial.group}",
+        f"stage {trial.stage}, replicate {trial.replicate}",
+    ]
+    out.print(_plain(" · ".join(facts)), soft_wrap=True)
+    made = table("parameter", "value", right=("value",))
+    for name in folder.names:
+        if name in trial.params:
+            made.add_row(_plain(name), _plain(text.value(trial.params[name])))
+    out.print(made)
+    updates = sorted(trial.metrics)
+    ys = [trial.metrics[update].get(folder.objective, float("nan")) for update in updates]
+    if len(updates) > 1:
+        out.print(f"[bold]{_plain(folder.objective)}[/]")
+        for line in text.plot(updates, ys):
+            out.print(line, markup=False, no_wrap=True)
+    _metrics(trial, out)
+    if trial.promoted:
+        out.print("rungs passed: " + ", ".join(map(str, sorted(trial.promoted))))
+
+
+def _metrics(trial: Trial, out: Console) -> None:
+    """Print each metric's curve as a sparkline with its first, best and last value."""
+    updates = sorted(trial.metrics)
+    names = dict.fromkeys(name for update in updates for name in trial.metrics[update])
+    if not names:
+        return
+    made = table("metric", "curve", "first", "lowest", "last", right=("first", "lowest", "last"))
+    for name in names:
+        values = [trial.metrics[update][name] for update in updates if name in trial.metrics[update]]
+        made.add_row(_plain(name), text.sparkline(values), *map(text.value, (values[0], min(values), values[-1])))
+    out.print(made)
+
+
+def why(trial: Trial) -> str:
+    """Why a trial ended, in words."""
+    if trial.state == "stopped" and trial.stopped_at_rung is not None:
+        told = f"at the rung of update {trial.stopped_at_rung}"
+        return f"{told}: {trial.reason}" if trial.reason else told
+    if trial.state == "diverged":
+        told = f"after {text.plural(trial.updates, 'update')}"
+        return f"{told}: {trial.reason}" if trial.reason else told
+    if trial.state == "running":
+        return f"at update {trial.updates}"
+    return trial.reason
+
+
+def _place(folder: Folder, trial: Trial) -> str:
+    order = [other.number for other in folder.ranked()]
+    return f" (no. {order.index(trial.number) + 1} of {len(order)} complete)" if trial.number in order else ""
+
+
+def _plain(words: str) -> str:
+    from rich.markup import escape
+
+    return escape(words)
