@@ -1,10 +1,42 @@
 """What all tests share: in CI, a test that is skipped because something is missing has failed."""
 
 import os
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+
+@pytest.fixture(scope="session")
+def require() -> Callable[[object, str], None]:
+    """`require(condition, reason)` skips a test that lacks what it needs; in CI the skip is a failure."""
+
+    def check(condition: object, reason: str) -> None:
+        if not condition:
+            pytest.skip(reason)
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def data_folder(require: Callable[[object, str], None]) -> Path:
+    """The folder of real data that MUSWEEP_DATA names."""
+    name = os.environ.get("MUSWEEP_DATA", "")
+    require(name and Path(name).is_dir(), f"MUSWEEP_DATA={name!r} names no folder with real data")
+    return Path(name)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Generator[Path]:
+    """Tests prepare data in a folder of their own, children included, and leave the user's cache alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        if "MUSWEEP_TEST_CACHE" in os.environ:  # kept between runs on a developer's machine
+            folder = Path(os.environ["MUSWEEP_TEST_CACHE"])
+        else:
+            folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("MUSWEEP_CACHE", str(folder))
+        yield folder
 
 
 def _refuse(report: Any, gpu: bool = False) -> None:
