@@ -27,11 +27,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Spec = Annotated[Path, typer.Argument(metavar="SPEC", help="A sweep's YAML file.")]
+Spec = Annotated[Path, typer.Argument(metavar="SPEC", help="A sweep's YAML file, or the name of a shipped one.")]
 Dir = Annotated[Path, typer.Argument(metavar="DIR", help="A sweep's folder, its name under runs/, or `latest`.")]
 Set = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a value: space.lr.high=0.5 (repeatable).")
-]  # fmt: skip
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override, as in space.lr.high=0.5; repeatable.")
+]
 
 
 def _version(wanted: bool) -> None:
@@ -45,7 +45,9 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _root(
     context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,  # noqa: ARG001
+    version: Annotated[  # noqa: ARG001 - its callback does the work
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
 ) -> None:
     if context.invoked_subcommand is None:
         print(context.get_help())
@@ -85,7 +87,7 @@ def plan(spec: Spec, set_: Set = None) -> None:
 
 @app.command()
 def run(
-    what: Annotated[Path, typer.Argument(metavar="SPEC|DIR", help="A spec to run, or a sweep's folder to go on with.")],
+    what: Annotated[Path, typer.Argument(metavar="SPEC|DIR", help="A spec to run, or a sweep's folder.")],
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="The folder to make.")] = None,
     set_: Set = None,
     more: Annotated[int, typer.Option("--more", metavar="N", min=0, help="Add N trials to a sweep (needs DIR).")] = 0,
@@ -93,7 +95,7 @@ def run(
     """Run a sweep here, showing its progress; with a folder, go on with it or extend it."""
     from cluster.folders import UserError
 
-    if what.suffix in (".yaml", ".yml") or what.is_file():
+    if not what.is_dir() and (what.suffix in (".yaml", ".yml") or what.is_file() or _is_shipped(what)):
         if more:
             raise UserError(f"--more extends a sweep: give its folder instead of {what}")
         checked = _load(what, set_)
@@ -129,7 +131,9 @@ def ls(root: Annotated[Path, typer.Argument(metavar="[ROOT]", help="A folder of 
 
 
 @app.command()
-def show(folder: Dir, trial: Annotated[str | None, typer.Argument(metavar="[TRIAL]", help="12 or t00012.")] = None) -> None:
+def show(
+    folder: Dir, trial: Annotated[str | None, typer.Argument(metavar="[TRIAL]", help="12 or t00012.")] = None
+) -> None:
     """Show a sweep: its best trials, parameters and rungs; or one trial: why it ended, its curve."""
     from cluster import folders
     from cluster.show import console, show_sweep, show_trial
@@ -144,10 +148,10 @@ def show(folder: Dir, trial: Annotated[str | None, typer.Argument(metavar="[TRIA
 @app.command()
 def export(
     folder: Dir,
-    format_: Annotated[str | None, typer.Option("--format", metavar="parquet|csv", help="Trials and rows as tables.")] = None,
-    model: Annotated[str | None, typer.Option("--model", metavar="TRIAL", help="A trial's weights, as a state_dict.")] = None,
+    format_: Annotated[str | None, typer.Option("--format", metavar="parquet|csv", help="Trials and rows.")] = None,
+    model: Annotated[str | None, typer.Option("--model", metavar="TRIAL", help="A trial's state_dict.")] = None,
     out: Annotated[Path | None, typer.Option("--out", metavar="PATH", help="Where to write.")] = None,
-) -> None:  # fmt: skip
+) -> None:
     """Write a sweep's tables, or a trial's trained model as a state_dict of ordinary PyTorch modules."""
     from cluster.export import export_model, export_tables
     from cluster.folders import UserError
@@ -196,6 +200,12 @@ def _load(path: Path, overrides: Sequence[str] | None) -> SweepSpec:
     from sweeps.spec import load
 
     return load(path, overrides=list(overrides or ()))
+
+
+def _is_shipped(name: Path) -> bool:
+    from sweeps.spec import shipped
+
+    return str(name) in shipped()
 
 
 def _warn(spec: SweepSpec) -> None:
@@ -249,14 +259,16 @@ def _hint(error: BaseException) -> list[str] | None:
     from cluster.folders import UserError
     from sweeps.errors import SpecError
     from sweeps.journal import JournalError
+    from sweeps.lease import LeaseHeld
+    from trainers.tasks.options import TaskError
 
     if isinstance(error, SpecError):
         return error.lines
-    if isinstance(error, UserError | JournalError):
+    if isinstance(error, UserError | JournalError | LeaseHeld | TaskError):
         return [str(error)]
-    if isinstance(error, FileNotFoundError | FileExistsError | NotADirectoryError | PermissionError):
-        return [str(error)]
-    if type(error).__name__ in ("LeaseError", "LeaseHeldError", "TrackingError"):
+    if isinstance(
+        error, FileNotFoundError | FileExistsError | NotADirectoryError | IsADirectoryError | PermissionError
+    ):
         return [str(error)]
     if hasattr(error, "format_message"):  # typer's own: a missing argument, an unknown option
         return [f"{error.format_message()} (see musweep --help)"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from cluster import text
@@ -21,8 +20,8 @@ class Progress(Protocol):
     """Shows the states of a sweep while its `with` block runs; call it with each new state."""
 
     def __call__(self, status: Status) -> None: ...  # noqa: D102
-    def __enter__(self) -> Self: ...  # noqa: D105
-    def __exit__(self, *error: object) -> None: ...  # noqa: D105
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *error: object) -> None: ...
 
 
 def progress(out: Console | None = None) -> Progress:
@@ -123,9 +122,7 @@ class LiveTable:
         self._live.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._live.stop()
 
     def __call__(self, status: Status) -> None:

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 from cluster import text
 from cluster.folders import Folder, read, sweeps_in
 from sweeps.history import END_STATES, Trial
+from sweeps.lease import held
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
 STYLES = {"complete": "green", "stopped": "cyan", "diverged": "yellow", "failed": "red", "running": "blue"}
-_SILENT_S = 120.0  # a running sweep writes its journal more often than this
 
 
 def console(stderr: bool = False) -> Console:
@@ -45,12 +45,11 @@ def table(*columns: str, right: Sequence[str] = (), title: str | None = None) ->
 
 
 def state_of(folder: Folder) -> str:
-    """How a sweep stands, in a word or two: `running`, `finished`, `interrupted`, `left` (its driver is gone)."""
-    if folder.history.closed is not None:
-        return {"budget": "out of budget"}.get(folder.history.closed, folder.history.closed)
-    path = folder.path / "journal.jsonl"
-    silent = time.time() - path.stat().st_mtime if path.exists() else float("inf")
-    return "running" if silent < _SILENT_S else "left"
+    """How a sweep stands, in a word or two: `running`, `finished`, `interrupted`, `cut off` (its driver died)."""
+    if held(folder.path):
+        return "running"
+    closed = folder.history.closed
+    return "cut off" if closed is None else {"budget": "out of budget"}.get(closed, closed)
 
 
 def counted(folder: Folder) -> str:
@@ -187,8 +186,38 @@ def show_sweep(folder: Folder, out: Console) -> None:
     out.print(f"one trial:  musweep show {_plain(str(folder.path))} {_example(folder)}", soft_wrap=True)
     report = folder.path / "report.html"
     out.print(f"report:     {report if report.exists() else f'musweep report {folder.path}'}", soft_wrap=True)
-    if state_of(folder) in ("interrupted", "left"):
+    if state_of(folder) not in ("running", "finished"):
         out.print(f"go on:      musweep resume {_plain(str(folder.path))}", soft_wrap=True)
+
+
+def show_end(path: Path, out: Console) -> None:
+    """Print what a sweep found and where it lies, with the commands that look further."""
+    folder = read(path)
+    out.print(f"{text.plural(len(folder.history.trials), 'trial')}: {counted(folder)}", soft_wrap=True)
+    if folder.ranked():
+        out.print(best_trials(folder, 5))
+    else:
+        out.print("[yellow]no trial was complete[/]: musweep show tells why each one ended", soft_wrap=True)
+    lines = [
+        f"look again:  musweep show {path}",
+        f"report:      {path / 'report.html'}"
+        if (path / "report.html").exists()
+        else f"report:      musweep report {path}",
+        f"go on:       musweep run {path} --more 50",
+    ]
+    if folder.spec.get("mlflow", {}).get("enabled", True):
+        lines.append(f"MLflow:      {mlflow_command(folder)}")
+    for line in lines:
+        out.print(line, markup=False, soft_wrap=True)
+
+
+def mlflow_command(folder: Folder) -> str:
+    """How to look at a sweep in MLflow: the server's address, or the command that starts one."""
+    uri = folder.spec.get("mlflow", {}).get("uri") or os.environ.get("MLFLOW_TRACKING_URI")
+    uri = uri or f"sqlite:///{folder.path.parent / 'mlflow.db'}"
+    if str(uri).startswith("http"):
+        return str(uri)
+    return f"mlflow server --backend-store-uri {uri} --port 5000, then open port 5000 of this machine in a browser"
 
 
 def _example(folder: Folder) -> str:
