@@ -12,6 +12,10 @@ from sweeps.shapes import Shape
 from trainers.config import TASKS
 
 
+_MEMORIES = 5
+"""Times 1/(1-mu) that a trial must last: S13's .999 needs thousands of updates however short mu_step is."""
+
+
 def shape_of(spec: Fields) -> Shape:
     """The family of nets of a spec, with what it leaves open filled in."""
     info = TASKS[spec.task.name]
@@ -191,11 +195,16 @@ def _momentum_warnings(spec: Fields, rungs: list[int]) -> Iterator[str]:
     top = mu_after(updates, step)
     apart = high > top if isinstance(searched, Float) else sum(value > top for value in values) > 1
     if apart:
-        enough = mu_reached_at(high, 1) + 1
-        fix = f"lower training.mu_step to {(updates - 1) // enough}" if updates > enough else "train longer"
+        steps = mu_reached_at(high, 1)
+        fix = f"lower training.mu_step to {(updates - 1) // steps}" if updates > steps else "train longer"
         yield (
             f"space.mu_max: {updates} updates in steps of {step} never pass momentum {top:.4g}, so values from there "
             f"to {high:g} cannot be told apart; {fix}, or stop at {top:.4g}"
+        )
+    if updates * (1 - high) < _MEMORIES:
+        yield (
+            f"space.mu_max: momentum {high:g} averages over {1 / (1 - high):.0f} updates, too many to show its worth "
+            f"in {updates}; train longer, or stop at {1 - _MEMORIES / updates:.3g}"
         )
     reached = mu_reached_at(low, step)
     if early := [rung for rung in rungs if rung <= reached]:

@@ -18,7 +18,7 @@ Scalar = str | int | float
 _DIGITS = 15
 """Decimals kept by one_minus_log: x -> 1-x is then exactly invertible, as floats near 1 are 1.1e-16 apart."""
 
-_CONFIG = {"extra": "forbid", "allow_inf_nan": False, "use_attribute_docstrings": True}
+_CONFIG = {"extra": "forbid", "allow_inf_nan": False}
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,8 +122,8 @@ def duration(value: Any) -> Any:
     return value
 
 
-Count = Annotated[int, BeforeValidator(_whole), Field(ge=1)]
-Seed = Annotated[int, BeforeValidator(_whole), Field(ge=0)]
+Count = Annotated[int, Field(ge=1), BeforeValidator(_whole)]
+Seed = Annotated[int, Field(ge=0), BeforeValidator(_whole)]
 AutoOrCount = Annotated[
     int | Literal["auto"], BeforeValidator(_auto_or_count, json_schema_input_type=int | Literal["auto"])
 ]
@@ -131,11 +131,9 @@ Duration = Annotated[float | None, BeforeValidator(duration, json_schema_input_t
 
 
 class Section(BaseModel):
-    """What all sections share: unknown keys refused, no silent conversions, docstrings as descriptions."""
+    """What all sections share: unknown keys refused, no silent conversions."""
 
-    model_config = ConfigDict(
-        extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True, validate_default=False
-    )
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, defer_build=True)
 
 
 class Task(Section):
@@ -247,13 +245,13 @@ class EarlyStopping(Section):
 
     rungs: Annotated[list[int] | _AUTO, BeforeValidator(_rungs, json_schema_input_type=list[int] | _AUTO)] = "auto"
     """Updates at which trials are compared; auto: updates / factor^k, once momentum schedules differ."""
-    factor: Annotated[int, BeforeValidator(_whole), Field(ge=2)] = 3
+    factor: Annotated[int, Field(ge=2), BeforeValidator(_whole)] = 3
     """One trial in so many passes a rung."""
     order: Literal["number", "arrival"] = "number"
     """number: judged among lower-numbered trials, whatever the timing. arrival: judged as they come."""
     compare_within: list[str] | None = None
     """Compare only trials alike in these parameters; null: [depth] where depth is searched."""
-    fork: Fork | None = Fork()
+    fork: Fork | None = Field(default_factory=Fork)
     """How a rung's score is taken; null: the objective as it stands."""
 
 
@@ -365,23 +363,23 @@ class Fields(Section):
     """Begins the sweep's id and names its MLflow experiment; default: the file's name."""
     task: TaskField
     """What is learned: a name, or a section."""
-    model: Model = Model()
+    model: Model = Field(default_factory=Model)
     """The nets."""
-    training: Training = Training()
+    training: Training = Field(default_factory=Training)
     """Values that are not searched."""
     space: SpaceField = Field(default_factory=lambda: Space({}))
     """What is searched: parameters by name."""
-    search: Search = Search()
+    search: Search = Field(default_factory=Search)
     """Who proposes points."""
-    budget: Budget = Budget()
+    budget: Budget = Field(default_factory=Budget)
     """When the search ends."""
     early_stopping: EarlyStopping | None = None
     """How weak trials are stopped; null: they are not."""
-    resources: Resources = Resources()
+    resources: Resources = Field(default_factory=Resources)
     """What a worker gets."""
     storage: str = "runs"
     """Folder for sweep folders and mlflow.db."""
-    mlflow: Mlflow = Mlflow()
+    mlflow: Mlflow = Field(default_factory=Mlflow)
     """Where trials are mirrored."""
     objective: ObjectiveField = Field(default_factory=_default_objective)
     """What trials are judged by; default: valid_squared_error, or valid_loss for classification."""

@@ -12,11 +12,11 @@ from typing import Any
 
 from pydantic import ValidationError, model_validator
 
-from sweeps import checks, faults, reading, rungs
+from sweeps import checks, describe, faults, reading, rungs
 from sweeps.errors import Problem, ProblemsError, SpecError, nearest
 from sweeps.schema import Fields
 from sweeps.shapes import Shape
-from sweeps.space import Params, point_id
+from sweeps.space import Params, coerce, point_id
 from trainers.config import TASKS, InitConfig, MethodConfig, NetConfig, SeedConfig, TaskInfo, TrialConfig
 
 __all__ = ["SpecError", "SweepSpec", "json_schema", "load", "parse", "shipped"]
@@ -37,6 +37,7 @@ class SweepSpec(Fields):
         if self.model.depth is None and not self._always("depth"):
             own |= {"depth": shape.depth}
         self.model = self.model.model_copy(update=own)
+        self.search = self.search.model_copy(update={"points": [coerce(point) for point in self.search.points]})
         if self.early_stopping and self.early_stopping.compare_within is None:
             within = ["depth"] if "depth" in self.space.searched else []
             self.early_stopping = self.early_stopping.model_copy(update={"compare_within": within})
@@ -210,4 +211,4 @@ def shipped() -> dict[str, Path]:
 
 def json_schema() -> dict[str, Any]:
     """JSON Schema of a sweep file, for editors: every key with its meaning, short forms included."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **SweepSpec.model_json_schema()}
+    return describe.json_schema(SweepSpec)
