@@ -134,6 +134,7 @@ def show(spec: SweepSpec, plan: Plan, out: Console) -> None:
             row.append("" if following is None else str(count * spec.early_stopping.fork.updates))
         made.add_row(*row)
     out.print(made)
+    out.print()
     _show_costs(spec, plan, out)
     names = list(spec.space)
     first = table("trial", *names, right=names, title="First points")

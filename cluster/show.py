@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections import Counter
@@ -37,7 +38,13 @@ def table(*columns: str, right: Sequence[str] = (), title: str | None = None) ->
     from rich.table import Table
 
     made = Table(
-        box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False, header_style="dim"
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        header_style="dim",
+        title=f"\n{title}" if title else None,
+        title_justify="left",
+        title_style="bold",
     )
     for name in columns:
         made.add_column(name, justify="right" if name in right else "left", no_wrap=name in ("trial", "sweep"))
@@ -140,8 +147,13 @@ def _range(parameter: Any) -> str:
         words += f" {scale}" if scale and scale != "linear" else ""
     else:
         words = text.value(parameter.get("value"))
-    when = parameter.get("when")
-    return words + (f"  (when {text.params(when)})" if when else "")
+    conditions = (f"{other} is {_either(wanted)}" for other, wanted in (parameter.get("when") or {}).items())
+    when = " and ".join(conditions)
+    return words + (f"  when {when}" if when else "")
+
+
+def _either(wanted: Any) -> str:
+    return " or ".join(map(text.value, wanted)) if isinstance(wanted, list) else text.value(wanted)
 
 
 def _few(values: Sequence[Any]) -> str:
@@ -180,6 +192,7 @@ def show_sweep(folder: Folder, out: Console) -> None:
         out.print(searched(folder))
     if (made := rungs(folder)) is not None:
         out.print(made)
+    out.print()
     failed = [trial for trial in history.trials.values() if trial.state == "failed"]
     for trial in failed[:3]:
         out.print(f"[red]{trial.id} failed[/]: {_plain(trial.reason)}", soft_wrap=True)
@@ -196,6 +209,7 @@ def show_end(path: Path, out: Console) -> None:
     out.print(f"{text.plural(len(folder.history.trials), 'trial')}: {counted(folder)}", soft_wrap=True)
     if folder.ranked():
         out.print(best_trials(folder, 5))
+        out.print()
     else:
         out.print("[yellow]no trial was complete[/]: musweep show tells why each one ended", soft_wrap=True)
     lines = [
@@ -228,7 +242,7 @@ def _example(folder: Folder) -> str:
 def show_trial(folder: Folder, trial: Trial, out: Console) -> None:
     """Print one trial: how it ended and why, its parameters, its curve."""
     style = STYLES.get(trial.state, "default")
-    out.print(f"[bold]{trial.id}[/]  [{style}]{trial.state}[/]  {_plain(why(trial))}", soft_wrap=True)
+    out.print(f"[bold]{trial.id}[/]  [{style}]{trial.state}[/]  {_plain(why(folder, trial))}", soft_wrap=True)
     place = _place(folder, trial)
     facts = [
         f"{folder.objective} {text.value(trial.objective)}{place}",
@@ -238,7 +252,7 @@ def show_trial(folder: Folder, trial: Trial, out: Console) -> None:
         f"stage {trial.stage}, replicate {trial.replicate}",
     ]
     out.print(_plain(" · ".join(facts)), soft_wrap=True)
-    made = table("parameter", "value", right=("value",))
+    made = table("parameter", "value", right=("value",), title="Parameters")
     for name in folder.names:
         if name in trial.params:
             made.add_row(_plain(name), _plain(text.value(trial.params[name])))
@@ -246,7 +260,7 @@ def show_trial(folder: Folder, trial: Trial, out: Console) -> None:
     updates = sorted(trial.metrics)
     ys = [trial.metrics[update].get(folder.objective, float("nan")) for update in updates]
     if len(updates) > 1:
-        out.print(f"[bold]{_plain(folder.objective)}[/]")
+        out.print(f"\n[bold]{_plain(folder.objective)}[/]")
         for line in text.plot(updates, ys):
             out.print(line, markup=False, no_wrap=True)
     _metrics(trial, out)
@@ -260,24 +274,41 @@ def _metrics(trial: Trial, out: Console) -> None:
     names = dict.fromkeys(name for update in updates for name in trial.metrics[update])
     if not names:
         return
-    made = table("metric", "curve", "first", "lowest", "last", right=("first", "lowest", "last"))
+    made = table("metric", "curve", "first", "lowest", "last", right=("first", "lowest", "last"), title="Metrics")
     for name in names:
         values = [trial.metrics[update][name] for update in updates if name in trial.metrics[update]]
         made.add_row(_plain(name), text.sparkline(values), *map(text.value, (values[0], min(values), values[-1])))
     out.print(made)
 
 
-def why(trial: Trial) -> str:
-    """Why a trial ended, in words."""
-    if trial.state == "stopped" and trial.stopped_at_rung is not None:
-        told = f"at the rung of update {trial.stopped_at_rung}"
-        return f"{told}: {trial.reason}" if trial.reason else told
-    if trial.state == "diverged":
-        told = f"after {text.plural(trial.updates, 'update')}"
-        return f"{told}: {trial.reason}" if trial.reason else told
+def why(folder: Folder, trial: Trial) -> str:
+    """Say why a trial ended, and for a stopped one how it stood among those it was compared with."""
+    rung = trial.stopped_at_rung
+    if trial.state == "stopped" and rung is not None:
+        rivals = _rivals(folder, trial, rung)
+        place = 1 + sum(_better(folder, other.scores[rung], trial.scores.get(rung, math.nan)) for other in rivals)
+        return f"at the rung of update {rung}: score {text.value(trial.scores.get(rung))}, no. {place} of {len(rivals)}"
     if trial.state == "running":
         return f"at update {trial.updates}"
-    return trial.reason
+    told = f"after {text.plural(trial.updates, 'update')}" if trial.state == "diverged" else ""
+    return ": ".join(part for part in (told, trial.reason) if part)
+
+
+def _rivals(folder: Folder, trial: Trial, rung: int) -> list[Trial]:
+    """All trials scored at a rung that are alike in what the spec compares within."""
+    within = (folder.spec.get("early_stopping") or {}).get("compare_within") or []
+    return [
+        other
+        for other in folder.history.trials.values()
+        if rung in other.scores and all(other.params.get(name) == trial.params.get(name) for name in within)
+    ]
+
+
+def _better(folder: Folder, score: float, than: float) -> bool:
+    """Whether a score beats another; a NaN is beaten by everything else."""
+    if math.isnan(score) or math.isnan(than):
+        return math.isnan(than) and not math.isnan(score)
+    return score > than if folder.maximise else score < than
 
 
 def _place(folder: Folder, trial: Trial) -> str:
