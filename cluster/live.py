@@ -114,9 +114,9 @@ class LiveTable:
     def __init__(self, out: Console) -> None:
         from rich.live import Live
 
-        self._live = Live(console=out, refresh_per_second=4, get_renderable=self._draw)
         self._began = time.monotonic()
         self._status: Status = {"phase": "starting"}
+        self._live = Live(console=out, refresh_per_second=4, get_renderable=self._draw)
 
     def __enter__(self) -> Self:
         self._live.start()
