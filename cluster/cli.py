@@ -24,6 +24,7 @@ app = typer.Typer(
     add_completion=False,
     invoke_without_command=True,
     rich_markup_mode="rich",
+    pretty_exceptions_enable=False,  # a fault of ours is shown as Python shows it, for a bug report
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -290,8 +291,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         lines = _hint(error)
         if lines is None:
             raise
-        for line in lines:
-            print(f"error: {' '.join(line.split())}", file=sys.stderr)
+        for words in lines:
+            print(f"error: {' '.join(words.split())}", file=sys.stderr)
         return EXIT_USER
 
 
