@@ -1,0 +1,333 @@
+"""The columnar form of a sweep: rows as Parquet parts, trials.parquet, events.jsonl. docs/on-disk.md has the format.
+
+The journal holds everything that is here; whatever of this is lost or torn is built again from it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterable, Mapping
+from itertools import chain
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from sweeps import history as histories
+from sweeps import journal
+from sweeps.history import History, Trial
+
+SCHEMA_VERSION = 1
+ROWS_SCHEMA = pa.schema(
+    [("trial_id", pa.string()), ("update", pa.int64()), ("metric", pa.string()), ("value", pa.float64())],
+    metadata={"musweep.table": "rows", "musweep.schema_version": str(SCHEMA_VERSION)},
+)
+FORMATS = ("parquet", "csv")
+
+_TRIAL_COLUMNS: tuple[tuple[str, Any], ...] = (
+    ("schema_version", pa.int64()),
+    ("trial_id", pa.string()),
+    ("number", pa.int64()),
+    ("stage", pa.string()),
+    ("point_id", pa.string()),
+    ("replicate", pa.int64()),
+    ("state", pa.string()),
+    ("reason", pa.string()),
+    ("stopped_at_rung", pa.int64()),
+    ("objective", pa.float64()),
+    ("updates", pa.int64()),
+    ("work", pa.float64()),
+    ("wall_s", pa.float64()),
+    ("engine", pa.string()),
+    ("group", pa.int64()),
+)
+
+
+def atomic_write(path: Path, data: bytes) -> None:
+    """Put a file in place whole or not at all, whatever dies when.
+
+    Raises:
+        OSError: the old file, if any, is still there.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def trials_table(history: History) -> pa.Table:
+    """A row per trial, in order of number, with a column `param.NAME` per parameter, null where it was inactive."""
+    trials = [history.trials[number] for number in sorted(history.trials)]
+    fields, columns = [], []
+    for name, kind in _TRIAL_COLUMNS:
+        if name == "schema_version":
+            values: list[Any] = [SCHEMA_VERSION] * len(trials)
+        else:
+            attribute = "id" if name == "trial_id" else name
+            values = [getattr(trial, attribute) for trial in trials]
+        fields.append(pa.field(name, kind))
+        columns.append(pa.array(values, kind))
+    for name in sorted({name for trial in trials for name in trial.params}):
+        column = _param_column([trial.params.get(name) for trial in trials])
+        fields.append(pa.field(f"param.{name}", column.type))
+        columns.append(column)
+    metadata = {
+        "musweep.table": "trials",
+        "musweep.schema_version": str(SCHEMA_VERSION),
+        "musweep.sweep_id": history.sweep_id,
+    }
+    return pa.Table.from_arrays(columns, schema=pa.schema(fields, metadata=metadata))
+
+
+def _param_column(values: list[Any]) -> pa.Array:
+    """Bool, int64 or float64 if all values are; else strings, lists and mixtures as JSON."""
+    kinds = {type(value) for value in values if value is not None}
+    if kinds == {bool}:
+        return pa.array(values, pa.bool_())
+    if kinds == {int}:
+        return pa.array(values, pa.int64())
+    if kinds and kinds <= {int, float}:
+        return pa.array([None if value is None else float(value) for value in values], pa.float64())
+    texts = [value if value is None or isinstance(value, str) else json.dumps(value) for value in values]
+    return pa.array(texts, pa.string())
+
+
+def rows_table(history: History) -> pa.Table:
+    """Every measurement, long form, sorted and unique on (trial, update, metric); non-finite values as they are."""
+    return _rows({number: history.trials[number] for number in sorted(history.trials)})
+
+
+def _rows(trials: Mapping[int, Trial]) -> pa.Table:
+    return _long(
+        (number, update, trial.metrics[update]) for number, trial in trials.items() for update in sorted(trial.metrics)
+    )
+
+
+def _long(reports: Iterable[tuple[int, int, Mapping[str, float]]]) -> pa.Table:
+    """Rows of (trial number, update, metrics), in that order, metrics by name.
+
+    Python touches each report once and no single value: reports of one task have the same few sets of names, so
+    names are gathered per set and repeated by numpy.
+    """
+    shapes: dict[tuple[str, ...], tuple[int, Any]] = {}
+    numbers, updates, shape_of, values = [], [], [], []
+    for number, update, metrics in reports:
+        names = tuple(metrics)
+        if names not in shapes:
+            ordered = sorted(names)
+            # itemgetter of a single name gives the value itself, not a tuple
+            get = itemgetter(*ordered) if len(ordered) > 1 else lambda found: tuple(found.values())
+            shapes[names] = len(shapes), get
+        shape, get = shapes[names]
+        numbers.append(number)
+        updates.append(update)
+        shape_of.append(shape)
+        values.append(get(metrics))
+    lexicon = sorted({name for names in shapes for name in names})
+    codes = [np.array([lexicon.index(name) for name in sorted(names)], np.int32) for names in shapes]
+    lengths = (
+        np.array([len(code) for code in codes], np.int64)[np.array(shape_of, np.int64)] if shapes else np.zeros(0, int)
+    )
+    unique, inverse = np.unique(np.array(numbers, np.int64), return_inverse=True)
+    metric = (
+        np.concatenate([codes[shape] for shape in shape_of])
+        if len(codes) > 1
+        else np.tile(codes[0] if codes else [], len(numbers))
+    )
+    flat = np.fromiter(map(float, chain.from_iterable(values)), np.float64, count=int(lengths.sum()))
+    return pa.Table.from_arrays(
+        [
+            _strings(np.repeat(inverse, lengths), [_id(number) for number in unique]),
+            pa.array(np.repeat(np.array(updates, np.int64), lengths)),
+            _strings(metric, lexicon),
+            pa.array(flat),
+        ],
+        schema=ROWS_SCHEMA,
+    )
+
+
+def _id(number: int) -> str:
+    return f"t{number:05d}"
+
+
+def _strings(codes: Any, words: list[str]) -> pa.Array:
+    dictionary = pa.array(words, pa.string())
+    return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32)), dictionary).cast(pa.string())
+
+
+def _numbers(ids: pa.ChunkedArray) -> Any:
+    """Trial numbers of trial ids, as an int64 array."""
+    encoded = ids.combine_chunks().dictionary_encode()
+    if isinstance(encoded, pa.ChunkedArray):
+        encoded = encoded.combine_chunks()
+    words = np.array([int(word[1:]) for word in encoded.dictionary.to_pylist()], np.int64)
+    return words[encoded.indices.to_numpy()] if len(words) else np.zeros(0, np.int64)
+
+
+def _parquet(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    return bytes(sink.getvalue())
+
+
+def _parts(folder: Path) -> list[Path]:
+    return sorted((folder / "rows").glob("part-*.parquet"))
+
+
+def read_rows(folder: Path) -> pa.Table:
+    """The rows of a sweep folder's parts, sorted and unique on (trial, update, metric): the last written counts.
+
+    Raises:
+        ValueError: a part is of a newer format.
+    """
+    tables = []
+    for path in _parts(folder):
+        table = pq.read_table(path, use_threads=False)
+        version = int((table.schema.metadata or {}).get(b"musweep.schema_version", b"0"))
+        if version > SCHEMA_VERSION:
+            raise ValueError(f"{path}: rows of schema version {version}; this musweep reads up to {SCHEMA_VERSION}")
+        tables.append(table.cast(ROWS_SCHEMA))
+    table = pa.concat_tables([ROWS_SCHEMA.empty_table(), *tables])
+    return _deduplicated(table)
+
+
+def _deduplicated(table: pa.Table) -> pa.Table:
+    if not table.num_rows:
+        return table
+    trial = _numbers(table["trial_id"])
+    update = table["update"].to_numpy()
+    encoded = table["metric"].combine_chunks().dictionary_encode()
+    words = encoded.dictionary.to_pylist()
+    rank = np.argsort(np.argsort(words))[encoded.indices.to_numpy()]
+    order = np.lexsort((np.arange(len(trial)), rank, update, trial))
+    key = np.stack([trial, update, rank])[:, order]
+    last = np.append((key[:, 1:] != key[:, :-1]).any(axis=0), True)
+    return table.take(pa.array(order[last])).combine_chunks()
+
+
+class RowWriter:
+    """Follows the report records of a running sweep and writes them as Parquet parts, now and then.
+
+    Parts left by an earlier writer are kept; given the history, what they lack is written at once. A row that is
+    lost between two flushes is in the journal, so the next writer finds it missing and adds it.
+    """
+
+    def __init__(
+        self, folder: Path, history: History | None = None, *, flush_rows: int = 200_000, flush_s: float = 30.0
+    ) -> None:
+        self.folder = folder
+        self._flush_rows, self._flush_s = flush_rows, flush_s
+        self._pending: dict[tuple[int, int], Mapping[str, float]] = {}
+        self._rows = 0
+        self._flushed = time.monotonic()
+        rows = folder / "rows"
+        rows.mkdir(exist_ok=True)
+        for stale in rows.glob(".part-*.tmp"):
+            stale.unlink(missing_ok=True)
+        parts = _parts(folder)
+        self._next = int(parts[-1].stem.split("-")[1]) + 1 if parts else 0
+        if history is not None:
+            wanted = rows_table(history)
+            self._write(_missing(wanted, read_rows(folder)) if parts else wanted)
+
+    def add(self, record: journal.Record) -> None:
+        """Take in a journal record; only reports carry rows. May write a part.
+
+        Raises:
+            OSError: a part could not be written; its rows are kept for the next attempt.
+        """
+        if record["type"] != "report":
+            return
+        for entry in record["trials"]:
+            self._pending[entry["trial"], entry["update"]] = entry["metrics"]
+            self._rows += len(entry["metrics"])
+        if self._rows >= self._flush_rows or time.monotonic() - self._flushed >= self._flush_s:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is pending as one part.
+
+        Raises:
+            OSError: it could not be written; the rows are kept for the next attempt.
+        """
+        self._flushed = time.monotonic()
+        self._write(_long((*key, self._pending[key]) for key in sorted(self._pending)))
+        self._pending.clear()
+        self._rows = 0
+
+    def close(self) -> None:
+        """Write the rest."""
+        self.flush()
+
+    def _write(self, table: pa.Table) -> None:
+        if not table.num_rows:
+            return
+        atomic_write(self.folder / "rows" / f"part-{self._next:05d}.parquet", _parquet(table))
+        self._next += 1
+
+
+def _missing(wanted: pa.Table, present: pa.Table) -> pa.Table:
+    """The rows of `wanted` that `present` lacks or has with another value."""
+    # Joined on the bits of the value, since NaN equals nothing.
+    bits = [
+        table.append_column("bits", pa.array(table["value"].to_numpy().view(np.int64))) for table in (wanted, present)
+    ]
+    keys = ["trial_id", "update", "metric", "bits"]
+    lacking = bits[0].join(bits[1].select(keys), keys=keys, join_type="left anti", use_threads=False)
+    return _deduplicated(lacking.select(ROWS_SCHEMA.names).cast(ROWS_SCHEMA))
+
+
+def write_derived(folder: Path, history: History) -> None:
+    """Write trials.parquet and events.jsonl, each whole or not at all."""
+    atomic_write(folder / "trials.parquet", _parquet(trials_table(history)))
+    lines = []
+    for record in journal.read(folder / "journal.jsonl"):
+        if record["type"] == "report":
+            continue
+        event: dict[str, Any] = {"schema_version": SCHEMA_VERSION}
+        event.update((key, value) for key, value in record.items() if key not in ("trial", "config"))
+        if "trial" in record:
+            event["trial_id"] = _id(record["trial"])
+        lines.append(json.dumps(event, separators=(",", ":"), allow_nan=False))
+    atomic_write(folder / "events.jsonl", "".join(line + "\n" for line in lines).encode())
+
+
+def export(folder: Path, format: str, out: Path) -> list[Path]:
+    """Write `trials` and `rows`, read from a sweep's journal, into a folder `out`, and say where.
+
+    Raises:
+        ValueError: an unknown format.
+    """
+    if format not in FORMATS:
+        raise ValueError(f"format={format!r}: one of {', '.join(FORMATS)}")
+    history = histories.load(folder)
+    out.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, table in (("trials", trials_table(history)), ("rows", rows_table(history))):
+        if format == "parquet":
+            data = _parquet(table)
+        else:
+            sink = pa.BufferOutputStream()
+            pyarrow.csv.write_csv(table, sink)
+            data = bytes(sink.getvalue())
+        path = out / f"{name}.{format}"
+        atomic_write(path, data)
+        written.append(path)
+    return written

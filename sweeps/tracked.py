@@ -1,0 +1,140 @@
+"""A sweep and its trials in MLflow's terms: params, metrics, tags and end states, as plain values.
+
+Everything here is a function of the journal and the spec, times included, so writing it twice changes nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from sweeps import journal
+from sweeps.history import History, Trial
+
+SWEEP_ID = "musweep.sweep_id"
+TRIAL_UID = "musweep.trial_uid"
+PARENT = "mlflow.parentRunId"
+
+_SECRET = re.compile(r"(://[^:/@\s]*):[^/\s]*@")
+_ENDS = {"finished": "FINISHED", "budget": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
+
+
+def redact(text: str) -> str:
+    """A text without the passwords of the URIs in it."""
+    return _SECRET.sub(r"\1:***@", text)
+
+
+def millis(seconds: float) -> int:
+    """MLflow's unit of time."""
+    return round(seconds * 1000)
+
+
+def trial_uid(sweep_id: str, trial: Trial) -> str:
+    """The name of a trial among all trials of all sweeps, `SWEEP/t00012/search/0`."""
+    return f"{sweep_id}/{trial.id}/{trial.stage}/{trial.replicate}"
+
+
+def trial_status(trial: Trial) -> str:
+    """The MLflow end state of an ended trial; a diverged or stopped one is a result."""
+    return "FAILED" if trial.state == "failed" else "FINISHED"
+
+
+def sweep_status(history: History) -> str:
+    """The MLflow state of the parent run by why the last driver left."""
+    return "RUNNING" if history.closed is None else _ENDS.get(history.closed, "FAILED")
+
+
+def trial_params(trial: Trial) -> dict[str, str]:
+    """Searched values, and of the rest of the config what has an effect on this trial."""
+    config = trial.config
+    params: dict[str, Any] = {"updates": config["updates"], "batch": config["batch"]}
+    net, init, method = config["net"], config["init"], config["method"]
+    params |= {"widths": "-".join(map(str, net["widths"])), "activations": "-".join(net["hidden"]), "loss": net["loss"]}
+    params |= {"init": init["kind"], "init_scale": init["scale"]}
+    if init["kind"] == "sparse":
+        params["fan_in"] = init["fan_in"]
+    params |= {"method": method["kind"], "lr": method["lr"]}
+    if method["kind"] != "sgd":
+        params |= {"mu_max": method["mu_max"], "mu_step": method["mu_step"]}
+        if method["tail_updates"]:
+            params |= {"tail_updates": method["tail_updates"], "tail_mu": method["tail_mu"]}
+    params |= {f"seed.{name}": value for name, value in config["seed"].items()}
+    params |= trial.params
+    if "mu_max" in params:
+        params["one_minus_mu_max"] = f"{1 - params['mu_max']:.12g}"
+    return {name: str(value) for name, value in params.items()}
+
+
+def trial_tags(sweep_id: str, parent: str, trial: Trial) -> dict[str, str]:
+    """What a person filters trials by, and how the mirror finds them again."""
+    tags = {
+        PARENT: parent,
+        SWEEP_ID: sweep_id,
+        TRIAL_UID: trial_uid(sweep_id, trial),
+        "musweep.state": trial.state,
+        "musweep.reason": trial.reason,
+        "musweep.stage": trial.stage,
+        "musweep.point_id": trial.point_id,
+        "musweep.replicate": str(trial.replicate),
+        "musweep.group": str(trial.group),
+        "musweep.engine": trial.engine,
+    }
+    if trial.stopped_at_rung is not None:
+        tags["musweep.stopped_at_rung"] = str(trial.stopped_at_rung)
+    return {name: value for name, value in tags.items() if value}
+
+
+def final_metrics(trial: Trial) -> dict[str, float]:
+    """The numbers of an ended trial."""
+    finals = {"updates": float(trial.updates), "work": trial.work, "wall_s": trial.wall_s}
+    return finals if trial.objective is None else {"objective": trial.objective, **finals}
+
+
+def sweep_params(spec: Mapping[str, Any]) -> dict[str, str]:
+    """What the sweep as a whole was, from spec.json."""
+    search = spec.get("search") or {}
+    params = {
+        "task": _name(spec.get("task"), "name"),
+        "objective": _name(spec.get("objective"), "metric"),
+        "mode": spec.get("mode"),
+        "search.algorithm": search.get("algorithm"),
+        "search.seed": search.get("seed"),
+        "budget.trials": (spec.get("budget") or {}).get("trials"),
+        "space": " ".join(sorted(spec.get("space") or {})),
+    }
+    return {name: str(value) for name, value in params.items() if value is not None}
+
+
+def _name(value: Any, key: str) -> Any:
+    return value.get(key) if isinstance(value, Mapping) else value
+
+
+def sweep_tags(history: History) -> dict[str, str]:
+    """Identity and versions of a sweep."""
+    tags = {SWEEP_ID: history.sweep_id, "musweep.epoch": str(history.epoch)}
+    git = history.versions.get("git", "")
+    if git:
+        tags["musweep.git_sha"] = git.split("+")[0]
+        tags["musweep.git_dirty"] = str("+" in git).lower()
+    return tags | {f"musweep.version.{name}": text for name, text in history.versions.items() if name != "git"}
+
+
+class Follower:
+    """The history up to some byte of a journal, and when each measurement was first reported."""
+
+    def __init__(self) -> None:
+        self.history = History()
+        self.times: dict[int, dict[int, int]] = {}
+        """First time in ms, by trial and update: a repeat after a crash gets the same, so MLflow sees one point."""
+        self.now = 0.0
+        """Time of the last record."""
+
+    def apply(self, records: list[journal.Record]) -> None:
+        """Fold in records."""
+        for record in records:
+            self.history.apply(record)
+            self.now = record.get("time", self.now)
+            if record["type"] == "report":
+                for entry in record["trials"]:
+                    self.times.setdefault(entry["trial"], {}).setdefault(entry["update"], millis(self.now))
