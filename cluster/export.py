@@ -52,12 +52,20 @@ def rebuild(typed: Path, report: Callable[[Path], Path]) -> Iterator[str]:
     """Make everything anew that is derived from a sweep's journal, and say what was made.
 
     Raises:
-        UserError: no such sweep.
+        UserError: no such sweep, or MLflow does not take it.
+        LeaseHeld: a driver is running the sweep.
     """
     from sweeps import store, tracking
+    from sweeps.lease import Lease
 
     folder = read(typed)
-    store.write_derived(folder.path, folder.history)
-    yield f"tables:  {folder.path / 'trials.parquet'}, rows/, events.jsonl"
-    yield f"report:  {report(folder.path)}"
-    yield f"MLflow:  {tracking.sync(folder.path)}"
+    with Lease(folder.path):  # a running driver writes the same files itself
+        store.RowWriter(folder.path, folder.history).close()
+        store.write_derived(folder.path, folder.history)
+        yield f"tables:  {folder.path / 'trials.parquet'}, rows/, events.jsonl"
+        yield f"report:  {report(folder.path)}"
+        try:
+            yield f"MLflow:  {tracking.sync(folder.path)}"
+        except Exception as error:  # MLflow raises whatever its server, database or network did
+            first = str(error).splitlines()[0] if str(error) else ""
+            raise UserError(f"MLflow: {type(error).__name__}: {first}; the rest is done, sync again later") from error

@@ -227,11 +227,15 @@ def show_end(path: Path, out: Console) -> None:
 
 def mlflow_command(folder: Folder) -> str:
     """How to look at a sweep in MLflow: the server's address, or the command that starts one."""
-    uri = folder.spec.get("mlflow", {}).get("uri") or os.environ.get("MLFLOW_TRACKING_URI")
-    uri = uri or f"sqlite:///{folder.path.parent / 'mlflow.db'}"
-    if str(uri).startswith("http"):
-        return str(uri)
-    return f"mlflow server --backend-store-uri {uri} --port 5000, then open port 5000 of this machine in a browser"
+    from sweeps.tracking import tracking_uri
+
+    uri = tracking_uri(folder.path, (folder.spec.get("mlflow") or {}).get("uri"))
+    if uri.startswith("http"):
+        return uri
+    file = Path(uri.removeprefix("sqlite:///"))
+    if uri.startswith("sqlite:///") and file.is_relative_to(Path.cwd()):
+        uri = f"sqlite:///{file.relative_to(Path.cwd())}"
+    return f"mlflow server --backend-store-uri {uri} --port 5000"
 
 
 def _example(folder: Folder) -> str:

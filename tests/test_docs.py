@@ -1,0 +1,83 @@
+"""The documents say what is true: links lead somewhere, commands exist, examples run."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.main import get_command
+
+from cluster.cli import app
+from sweeps.spec import parse, shipped
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("sweeps/**/*.md")])
+README = (ROOT / "README.md").read_text()
+COMMANDS = get_command(app).commands  # type: ignore[attr-defined]
+
+
+def blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
+
+
+def commands() -> list[str]:
+    """Every musweep and make command that a document shows, in a block or in a line."""
+    found = []
+    for document in DOCUMENTS:
+        text = document.read_text()
+        lines = [line for block in blocks("(?:sh|bash|console)", text) for line in block.splitlines()]
+        lines += re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+        found += [line.removeprefix("$ ").split("  #")[0].strip() for line in lines]
+    return sorted({line for line in found if re.match(r"(?:musweep|make) [a-z-]", line)})
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(document: Path) -> None:
+    text = re.sub(r"```.*?```", "", document.read_text(), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if not target.startswith(("http://", "https://", "#")):
+            assert (document.parent / target.split("#")[0]).exists(), target
+
+
+@pytest.mark.parametrize("line", commands())
+def test_commands_exist(line: str) -> None:
+    words = [word for word in shlex.split(line) if "=" not in word or word.startswith("-")]
+    if words[0] == "make":
+        targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+        assert set(words[1:]) <= set(targets)
+        return
+    if words[1].startswith("-"):
+        assert words[1] in ("--help", "--version")
+        return
+    assert words[1] in COMMANDS
+    known = {option for parameter in COMMANDS[words[1]].params for option in parameter.opts} | {"--help", "-h"}
+    assert {word for word in words[2:] if word.startswith("-")} <= known
+
+
+def test_every_command_is_in_the_readme() -> None:
+    shown = {line.split()[1] for line in commands() if line.startswith("musweep ")}
+    assert set(COMMANDS) <= shown
+
+
+@pytest.mark.parametrize("text", blocks("yaml"), ids=lambda text: text.splitlines()[0])
+def test_specs_in_the_readme_are_sound(text: str) -> None:
+    assert parse(yaml.safe_load(text), "README.md").budget.trials
+
+
+@pytest.mark.parametrize("text", blocks("python"), ids=lambda text: text.splitlines()[0])
+def test_python_in_the_readme_compiles(text: str) -> None:
+    compile(text, "README.md", "exec")
+
+
+def test_specs_named_in_documents_are_shipped() -> None:
+    for document in DOCUMENTS:
+        for name in re.findall(r"sweeps/specs/([\w-]+)\.yaml", document.read_text()):
+            assert name in shipped()
+
+
+def test_environment_variables_are_explained() -> None:
+    used = {name for path in ROOT.glob("*/**/*.py") if ".venv" not in path.parts for name in
+            re.findall(r"MUSWEEP_[A-Z_]+", path.read_text())}  # fmt: skip
+    explained = {name for document in DOCUMENTS for name in re.findall(r"MUSWEEP_[A-Z_]+", document.read_text())}
+    assert {name for name in used if not name.startswith("MUSWEEP_TEST")} <= explained
