@@ -1,0 +1,74 @@
+"""Which engine is faster for a shape on this machine: measured once per sweep, never guessed."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING
+
+from trainers.config import ENGINES, InitConfig, MethodConfig, NetConfig, SeedConfig, TrialConfig
+
+if TYPE_CHECKING:
+    from trainers.engine import Engine
+    from trainers.tasks import Task
+
+_BUDGET_S = 0.6
+_ROUNDS = 5
+_HOPELESS = 3.0  # an engine that was so many times slower in its first round is not tried again
+_LOOPED = 4  # trials that stand for any number in the loop engine: each runs alone
+
+
+def shape_key(net: NetConfig, batch: int) -> str:
+    """Name a shape: trials of one key can be stacked, and share a calibration."""
+    return f"{'-'.join(map(str, net.widths))}/{','.join(net.hidden)}/{net.loss}/{batch}"
+
+
+def choose(
+    net: NetConfig, batch: int, task: Task, k: int, device: str = "cpu", dtype: str = "float32"
+) -> tuple[str, float]:
+    """Return the fastest engine for k trials of a shape, and its seconds for one update of one trial.
+
+    Takes under a second where an update is fast: the median of a few short rounds, the engines in turn, so that
+    whatever else the machine does meets all of them. On the calling thread, with its number of threads.
+    """
+    from trainers.data import Data
+    from trainers.group import make_engine
+
+    data = Data(task, device, dtype)
+    engines = {name: make_engine(name, net, batch, data) for name in ENGINES}
+    for name, engine in engines.items():
+        for number in range(min(k, _LOOPED) if name == "loop" else k):
+            # Methods alternate as in a search; so small an lr that no trial diverges, whatever the task.
+            method = MethodConfig(("nag", "cm")[number % 2], lr=1e-6, mu_max=0.9)
+            init = InitConfig("normalized")
+            engine.add(TrialConfig(number, net, init, method, 1_000_000, batch, SeedConfig(0, "calibrate")))
+    # The first update of each touches its memory; the second says how many make a round.
+    for engine in engines.values():
+        _seconds(engine, 1)
+    first = {name: _seconds(engine, 1) for name, engine in engines.items()}
+    best = min(first.values())
+    rounds = {name: [seconds] for name, seconds in first.items()}
+    contenders = [name for name in engines if first[name] <= _HOPELESS * best]
+    share = _BUDGET_S / (_ROUNDS * len(contenders))
+    for _ in range(_ROUNDS):
+        for name in contenders:
+            engine = engines[name]
+            updates = max(1, min(200, math.floor(share / (first[name] * len(engine.numbers())))))
+            rounds[name].append(_seconds(engine, updates))
+    medians = {name: _median(seconds[1:] or seconds) for name, seconds in rounds.items()}
+    fastest = min(medians, key=lambda name: medians[name])
+    return fastest, medians[fastest]
+
+
+def _seconds(engine: Engine, updates: int) -> float:
+    """Seconds of one update of one trial, over so many updates of each."""
+    numbers = engine.numbers()
+    until = {number: engine.update(number) + updates for number in numbers}
+    start = time.perf_counter()
+    engine.advance(until)
+    return (time.perf_counter() - start) / (updates * len(numbers))
+
+
+def _median(values: list[float]) -> float:
+    ordered = sorted(values)
+    return ordered[len(ordered) // 2]

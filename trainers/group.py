@@ -1,0 +1,150 @@
+"""A group's trials, whatever their shapes: one engine for each net and batch size, stepped in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+
+import torch
+
+from trainers.calibrate import shape_key
+from trainers.config import NetConfig, TrialConfig
+from trainers.data import Data
+from trainers.engine import Engine
+from trainers.loop import LoopEngine
+from trainers.stack import StackedEngine
+from trainers.state import TrialState
+from trainers.tasks import Task
+
+_ENGINES: Mapping[str, Callable[[NetConfig, int, Data], Engine]] = {"loop": LoopEngine, "stacked": StackedEngine}
+
+
+def make_engine(name: str, net: NetConfig, batch: int, data: Data) -> Engine:
+    """Make an engine by name. Raises ValueError when there is none of that name."""
+    if name not in _ENGINES:
+        raise ValueError(f"engine {name!r}: one of {', '.join(_ENGINES)}")
+    return _ENGINES[name](net, batch, data)
+
+
+class Group:
+    """The trials of one worker. `engines` names an engine for each shape key, or one for all."""
+
+    def __init__(
+        self,
+        task: Task,
+        engines: Mapping[str, str] | str,
+        *,
+        device: str = "cpu",
+        dtype: str = "float32",
+        eval_examples: int = 500,
+    ) -> None:
+        self._data = Data(task, device, dtype)
+        self._names = engines
+        self._engines: dict[str, Engine] = {}
+        self._forks: dict[str, Engine] = {}
+        self._configs: dict[int, TrialConfig] = {}
+        self._keys: dict[int, str] = {}
+        self._parts = {"train": self._data.train.head(eval_examples), "valid": self._data.valid.head(eval_examples)}
+        self._seconds = 0.0
+        self._updates = 0
+
+    def add(self, config: TrialConfig, state: TrialState | None = None) -> None:
+        """Take a trial in, from `state` or from its first update.
+
+        Raises ValueError when its number is taken or no engine was chosen for its shape.
+        """
+        if config.number in self._configs:
+            raise ValueError(f"trial {config.number} is already in this group")
+        key = shape_key(config.net, config.batch)
+        self._engine(self._engines, key, config).add(config, state)
+        self._configs[config.number] = config
+        self._keys[config.number] = key
+
+    def remove(self, number: int) -> None:
+        """Forget a trial. Raises KeyError when there is none of that number."""
+        self._engines[self._keys.pop(number)].remove(number)
+        del self._configs[number]
+
+    def numbers(self) -> list[int]:
+        """Return the numbers of the trials, in the order they came."""
+        return list(self._configs)
+
+    def advance(self, until: Mapping[int, int]) -> dict[int, float]:
+        """Train each named trial to its update; returns wall seconds, shared out to the trials."""
+        before = {number: self.update(number) for number in until}
+        seconds: dict[int, float] = {}
+        for key, numbers in self._by_shape(until).items():
+            seconds |= self._engines[key].advance({number: until[number] for number in numbers})
+        self._seconds += sum(seconds.values())
+        self._updates += sum(max(0, until[number] - update) for number, update in before.items())
+        return seconds
+
+    def evaluate(self, numbers: Iterable[int]) -> dict[int, dict[str, float]]:
+        """Return the task's objectives of each trial, on the first `eval_examples` examples of train and valid."""
+        return self._evaluate(self._engines, list(numbers))
+
+    def fork(self, numbers: Iterable[int], updates: int, mu: float) -> dict[int, dict[str, float]]:
+        """Return the objectives after `updates` more updates at min(mu_t, mu), on copies: the trials stay as they are."""
+        numbers = list(numbers)
+        until = {}
+        for number in numbers:
+            config, state = self._configs[number], self.state(number)
+            method = config.method
+            capped = replace(method, mu_max=min(method.mu_max, mu), tail_mu=min(method.tail_mu, mu))
+            self._engine(self._forks, self._keys[number], config).add(replace(config, method=capped), state)
+            until[number] = state.update + updates
+        try:
+            for key, some in self._by_shape(until).items():
+                self._forks[key].advance({number: until[number] for number in some})
+            return self._evaluate(self._forks, numbers)
+        finally:
+            for number in until:
+                self._forks[self._keys[number]].remove(number)
+
+    def update(self, number: int) -> int:
+        """Return how many updates a trial has behind it."""
+        return self._engines[self._keys[number]].update(number)
+
+    def diverged_at(self, number: int) -> int | None:
+        """Return the first update of a trial whose output delta was not finite, None while there is none."""
+        return self._engines[self._keys[number]].diverged_at(number)
+
+    def state(self, number: int) -> TrialState:
+        """Copy a trial's state out."""
+        return self._engines[self._keys[number]].state(number)
+
+    def engine(self, number: int) -> str:
+        """Return the name of the engine that trains a trial."""
+        return self._engines[self._keys[number]].name
+
+    def seconds_per_update(self) -> float:
+        """Return the mean seconds of one update of one trial so far, NaN before the first."""
+        return self._seconds / self._updates if self._updates else float("nan")
+
+    def _engine(self, engines: dict[str, Engine], key: str, config: TrialConfig) -> Engine:
+        if key not in engines:
+            if not isinstance(self._names, str) and key not in self._names:
+                raise ValueError(f"no engine was chosen for shape {key}; chosen: {', '.join(self._names)}")
+            name = self._names if isinstance(self._names, str) else self._names[key]
+            engines[key] = make_engine(name, config.net, config.batch, self._data)
+        return engines[key]
+
+    def _by_shape(self, numbers: Iterable[int]) -> dict[str, list[int]]:
+        shapes: dict[str, list[int]] = {}
+        for number in numbers:
+            shapes.setdefault(self._keys[number], []).append(number)
+        return shapes
+
+    def _evaluate(self, engines: Mapping[str, Engine], numbers: list[int]) -> dict[int, dict[str, float]]:
+        results: dict[int, dict[str, float]] = {number: {} for number in numbers}
+        for name, part in self._parts.items():
+            for key, some in self._by_shape(numbers).items():
+                measured = engines[key].evaluate(some, part)
+                for metric in self._data.info.metrics:
+                    for number, value in zip(some, _floats(measured[metric]), strict=True):
+                        results[number][f"{name}_{metric}"] = value
+        return results
+
+
+def _floats(values: torch.Tensor) -> list[float]:
+    return [float(value) for value in values.tolist()]
