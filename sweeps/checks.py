@@ -11,7 +11,6 @@ from sweeps.schema import Fields
 from sweeps.shapes import Shape
 from trainers.config import TASKS
 
-
 _MEMORIES = 5
 """Times 1/(1-mu) that a trial must last: S13's .999 needs thousands of updates however short mu_step is."""
 
@@ -209,8 +208,8 @@ def _momentum_warnings(spec: Fields, rungs: list[int]) -> Iterator[str]:
     reached = mu_reached_at(low, step)
     if early := [rung for rung in rungs if rung <= reached]:
         yield (
-            f"early_stopping.rungs: at {early[0]} updates momentum has not reached {low:g}, the smallest mu_max "
-            f"(it does at {reached}), so trials do not yet differ in it"
+            f"early_stopping.rungs: at {early[0]} updates momentum has not passed {low:g}, the smallest mu_max "
+            f"(reached at {reached}), so trials do not yet differ in it"
         )
 
 

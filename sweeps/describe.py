@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import itertools
 from types import ModuleType
 from typing import Any
 
@@ -21,10 +22,11 @@ def _docstrings(module: ModuleType) -> dict[str, dict[str, str]]:
         if not isinstance(node, ast.ClassDef):
             continue
         fields = found.setdefault(node.name, {})
-        for field, after in zip(node.body, node.body[1:], strict=False):
-            named = isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
-            if named and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
-                fields[field.target.id] = inspect.cleandoc(str(after.value.value))  # type: ignore[union-attr]
+        for field, after in itertools.pairwise(node.body):
+            if not (isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)):
+                continue
+            if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
+                fields[field.target.id] = inspect.cleandoc(str(after.value.value))
     return found
 
 

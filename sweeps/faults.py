@@ -11,17 +11,17 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from sweeps.errors import ABSENT, Problem, ProblemsError, nearest
-from sweeps.parameters import KINDS, Choice, Fixed, Float, Int
+from sweeps.parameters import KINDS, Choice, Fixed, Float, Int, expand
 from sweeps.schema import Fields
 
 _PLAIN = {
     "bool_type": ("neither true nor false", "true, false"),
-    "dataclass_type": ("not a parameter", "a section with a type, a list of values, or one value"),
     "dict_type": ("not a section", "keys with values"),
     "finite_number": ("not a finite number", ""),
     "float_type": ("not a number", "a number"),
     "int_type": ("not a whole number", "a whole number"),
     "list_type": ("not a list", "a list"),
+    "model_attributes_type": ("not a parameter", "a section with a type, a list of values, or one value"),
     "model_type": ("not a section", "keys with values"),
     "string_pattern_mismatch": ("not a name for a folder", "letters, digits, then also . - _"),
     "string_too_long": ("too long for the name of a folder", "80 characters"),
@@ -97,7 +97,7 @@ def _one(error: ErrorDetails) -> list[Problem]:
     path, value = ".".join(map(str, shown)), error["input"]
     if kind == "problem":
         if below := ctx["below"]:
-            path = f"{path}.{below}"
+            path, value = f"{path}.{below}", expand(value)
             for key in below.split("."):
                 value = value[key]
         return [Problem(path, ctx["wrong"], value, ctx["allowed"], ctx["hint"])]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import yaml
@@ -117,7 +118,11 @@ def override(data: dict[str, Any], text: str) -> str:
     keys = path.split(".")
     if not equals or not all(keys):
         raise ProblemsError([Problem("", f"{text}: not an override", allowed="KEY.PATH=VALUE, as in training.lr=0.1")])
-    value = parse(value_text)
+    try:
+        value = parse(value_text)
+    except ProblemsError as error:
+        found = [replace(problem, path=f"{path}.{problem.path}".rstrip(".")) for problem in error.problems]
+        raise ProblemsError(found) from None
     here: Any = data
     for depth, key in enumerate(keys[:-1], start=1):
         there = _open(_get(here, key), keys[:depth])
@@ -132,9 +137,8 @@ def override(data: dict[str, Any], text: str) -> str:
         _put(here, key, there, path)
         here = there
     if value is None and keys[0] == "space" and len(keys) == 2:
-        if key_missing := keys[1] not in here:
-            hint = nearest(keys[1], here)
-            raise ProblemsError([Problem(path, "not in the space", allowed=", ".join(here), hint=hint)] * key_missing)
+        if keys[1] not in here:
+            raise ProblemsError([Problem(path, "not in the space", value, ", ".join(here), nearest(keys[1], here))])
         del here[keys[1]]
     else:
         _put(here, keys[-1], value, path)

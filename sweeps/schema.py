@@ -299,9 +299,9 @@ def _parameter(data: Any) -> Any:
     if not isinstance(data, Mapping):
         return data
     if "type" not in data:
-        _refuse("a parameter needs a type", f"type: one of {', '.join(KINDS)}")
+        _refuse("a parameter needs a type", f"type: {', '.join(KINDS)}")
     if data["type"] not in KINDS:
-        _refuse(f"unknown type {data['type']}", ", ".join(KINDS), nearest(data["type"], KINDS))
+        _refuse("unknown type", ", ".join(KINDS), nearest(data["type"], KINDS), below="type")
     if data["type"] == "int":
         data = {key: _whole(value) for key, value in data.items()}
     for key in ("low", "high"):  # pydantic's lax mode would take text and true for numbers

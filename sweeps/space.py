@@ -57,10 +57,9 @@ class Space(Mapping[str, Parameter]):
         given = {name: _coerced(name, parameter) for name, parameter in parameters.items()}
         self._parameters: dict[str, Parameter] = {}
         while given:
-            ready = [name for name, p in given.items() if not any(other in given for other in p.when)]
-            self.cyclic = not ready
-            for name in ready or list(given):  # a cycle is kept, for `problems` to name it
-                self._parameters[name] = given.pop(name)
+            ready = (name for name, p in given.items() if not any(other in given for other in p.when))
+            name = next(ready, next(iter(given)))  # a circle is kept, for `problems` to name it
+            self._parameters[name] = given.pop(name)
         self.cyclic = any(
             other in self._parameters and self._index(other) >= self._index(name)
             for name, parameter in self.items()

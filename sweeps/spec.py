@@ -190,7 +190,7 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> SweepSpec:
         try:
             overridden = [reading.override(data, text) for text in overrides]
         except ProblemsError as error:
-            raise SpecError(error.problems, "--set") from None
+            raise SpecError(error.problems, source, [problem.path for problem in error.problems]) from None
     return parse(data, source, overridden)
 
 
