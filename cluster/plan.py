@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from sweeps.resolve import Resolved
+    from sweeps.schema import Fork
     from sweeps.spec import SweepSpec
     from trainers.config import TrialConfig
 
@@ -121,17 +122,16 @@ def show(spec: SweepSpec, plan: Plan, out: Console) -> None:
     """Print a plan."""
     from cluster.show import table
 
-    resolved = plan.resolved
     out.print(f"[bold]{spec.name}[/]: {summary(spec)}", soft_wrap=True)
     for line in warnings(spec):
         out.print("[yellow]warning:[/]", line, soft_wrap=True, markup=True)
-    fork = bool(plan.fork_updates)
+    fork = _fork(spec)
     columns = ["update", "trials that get there", "stop there", *(["fork updates"] if fork else [])]
     made = table(*columns, right=columns, title="Rungs (expected)")
     for (update, count), following in zip(plan.arrivals, [*(n for _, n in plan.arrivals[1:]), None], strict=True):
         row = [str(update), str(count), "end" if following is None else str(count - following)]
-        if fork and spec.early_stopping and spec.early_stopping.fork:
-            row.append("" if following is None else str(count * spec.early_stopping.fork.updates))
+        if fork:
+            row.append("" if following is None else str(count * fork.updates))
         made.add_row(*row)
     out.print(made)
     out.print()
@@ -141,10 +141,10 @@ def show(spec: SweepSpec, plan: Plan, out: Console) -> None:
     for number, point in enumerate(plan.points[:SHOWN]):
         first.add_row(f"t{number:05d}", *(text.value(point[name]) if name in point else "·" for name in names))
     out.print(first)
-    workers = text.plural(resolved.workers, "worker")
-    out.print(
-        f"[dim]{workers} of {text.plural(resolved.group_size, 'slot')}; search learns from each trial that ends[/]"
-    )
+
+
+def _fork(spec: SweepSpec) -> Fork | None:
+    return spec.early_stopping.fork if spec.early_stopping and spec.rungs() else None
 
 
 def _show_costs(spec: SweepSpec, plan: Plan, out: Console) -> None:
@@ -156,23 +156,16 @@ def _show_costs(spec: SweepSpec, plan: Plan, out: Console) -> None:
     grid = Table.grid(padding=(0, 2))
     slots = text.plural(resolved.group_size, "slot")
     grid.add_row("groups", f"{resolved.workers} × {slots} on {resolved.device}; engine {engines}")
-    share = plan.fork_updates / plan.updates
-    forks = (
-        f", {100 * share:.0f}% of them in forks at µ ≤ {spec.early_stopping.fork.mu:g}"
-        if share and spec.early_stopping and spec.early_stopping.fork
-        else ""
-    )
+    fork = _fork(spec)
+    share = round(100 * plan.fork_updates / plan.updates)
+    forks = f", {share}% of them in forks at µ ≤ {fork.mu:g}" if fork else ""
     grid.add_row("training", f"{text.count(plan.updates)} trial-updates{forks}")
     rate = resolved.workers / plan.update_s
     grid.add_row("speed", f"{text.count(rate)} trial-updates/s ({1e3 * plan.update_s:.2g} ms each per worker)")
-    wall = spec.budget.wall
-    fits = (
-        ""
-        if wall is None
-        else f"; the budget of {text.span(wall)} {'is enough' if plan.wall_s < wall else 'ends it before'}"
-    )
+    wall, fits = spec.budget.wall, ""
+    if wall is not None:
+        fits = f"; the budget of {text.span(wall)} {'is enough' if plan.wall_s < wall else 'ends it before'}"
     grid.add_row("time", f"about {text.span(plan.wall_s)}, {text.span(plan.work_s)} of one core{fits}")
-    grid.add_row(
-        "memory", f"about {text.size(plan.memory)}, {text.size(plan.memory / (resolved.workers + 1))} a process"
-    )
+    share_of_one = text.size(plan.memory / (resolved.workers + 1))
+    grid.add_row("memory", f"about {text.size(plan.memory)}, {share_of_one} a process")
     out.print(grid)

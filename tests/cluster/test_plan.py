@@ -1,0 +1,79 @@
+"""`musweep plan` adds up."""
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from cluster import plan
+from sweeps.resolve import Resolved
+from sweeps.spec import SweepSpec, parse
+
+SPACE = {"lr": {"type": "float", "low": 0.001, "high": 0.1, "scale": "log"}, "depth": [1, 2]}
+HALVING = {"rungs": [100, 400], "factor": 4, "fork": {"updates": 30, "mu": 0.9}}
+
+
+def spec(**keys: object) -> SweepSpec:
+    training = {"updates": 1000, "batch": 32, "reports": 10, "eval_examples": 48}
+    data = {"task": "digits", "training": training, "space": SPACE, "budget": {"trials": 64}, **keys}
+    return parse(data)
+
+
+def test_without_rungs_every_trial_runs_to_the_end() -> None:
+    assert spec().arrivals() == [(1000, 64)]
+    # 64 trials x 10 reports x 2 parts x 48 cases; an update is 32 cases, forward and backward.
+    assert plan._measuring(spec()) == pytest.approx(64 * 10 * 2 * 48 / (3 * 32))
+
+
+def test_measuring_counts_the_reports_of_those_that_get_there() -> None:
+    halved = spec(early_stopping=HALVING)
+    assert halved.arrivals() == [(100, 64), (400, 16), (1000, 4)]
+    reports = 64 * 1 + 16 * 3 + 4 * 6
+    assert plan._measuring(halved) == pytest.approx(reports * 2 * 48 / (3 * 32))
+
+
+def test_time_is_shared_by_workers_but_never_less_than_one_trial() -> None:
+    def made(workers: int) -> plan.Plan:
+        resolved = Resolved(workers, 4, "cpu", {}, {}, {})
+        return plan.Plan(resolved, [(1000, 64)], [], 64_000, 0, 1_000.0, 1e-3, 2e-3, 0.0)
+
+    assert made(1).wall_s == pytest.approx(plan.START_S + 65.0)
+    assert made(2).wall_s == pytest.approx(plan.START_S + 32.5)
+    assert made(64).wall_s == pytest.approx(plan.START_S + 2.0)
+
+
+def test_a_shape_that_was_not_measured_is_scaled_by_arithmetic() -> None:
+    from trainers.calibrate import shape_key
+
+    one, two = (spec().trial_config(0, {"depth": depth}) for depth in (1, 2))
+    resolved = Resolved(1, 4, "cpu", {}, {shape_key(one.net, one.batch): 1e-4}, {})
+    assert plan._seconds(one, resolved, spec()) == 1e-4
+    assert plan._seconds(two, resolved, spec()) == pytest.approx(1e-4 * two.net.flops / one.net.flops)
+
+
+def test_memory_grows_with_slots_and_workers() -> None:
+    configs = [spec().trial_config(0, {"depth": 2})]
+
+    def memory(workers: int, slots: int) -> float:
+        return plan._memory(configs, Resolved(workers, slots, "cpu", {}, {}, {}))
+
+    weights = configs[0].net.parameters * 4 * plan.FLOATS
+    assert memory(1, 11) - memory(1, 1) > 10 * weights
+    assert memory(3, 4) - memory(2, 4) == pytest.approx(memory(2, 4) - memory(1, 4))
+
+
+def test_a_plan_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MUSWEEP_CACHE", str(tmp_path))
+    halved = spec(early_stopping=HALVING, budget={"trials": 64, "wall": "1s"}, search={"algorithm": "random"})
+    made = plan.make(halved)
+    assert made.updates == halved.expected_updates() + 30 * (64 + 16)
+    assert 0 < made.update_s <= made.slowest_s < 0.1
+    out = Console(file=io.StringIO(), width=160)
+    plan.show(halved, made, out)
+    said = out.file.getvalue()  # type: ignore[attr-defined]
+    assert "64 trials of digits by random over lr, depth" in said
+    assert "t00000" in said
+    assert "the budget of 1.0s ends it before" in said
+    for number in ("1920", "480"):  # fork updates at each rung
+        assert number in said
