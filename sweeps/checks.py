@@ -11,6 +11,7 @@ from sweeps.schema import Fields
 from sweeps.shapes import Shape
 from trainers.config import TASKS
 
+_LARGEST_GRID = 100_000
 _MEMORIES = 5
 """Times 1/(1-mu) that a trial must last: S13's .999 needs thousands of updates however short mu_step is."""
 
@@ -97,14 +98,18 @@ def _search(spec: Fields) -> Iterator[Problem]:
             wrong = "is not a range of the space" if parameter else "is not in the space"
             hint = nearest(name, ranges) if parameter is None else ""
             yield Problem(f"search.grid.{name}", wrong, count, ", ".join(ranges) or "nothing", hint)
-    if spec.search.algorithm == "grid":
-        for name, parameter in spec.space.items():
-            if isinstance(parameter, Float) and name not in spec.search.grid:
-                wrong = "a grid over a range of numbers needs to know how many"
-                yield Problem(f"search.grid.{name}", wrong, allowed="a whole number, or space values as a list")
-            elif isinstance(parameter, Int) and parameter.values is None and name not in spec.search.grid:
-                wrong = "a grid over so long a range needs to know how many"
-                yield Problem(f"search.grid.{name}", wrong, allowed="a whole number, or space values as a list")
+    if spec.search.algorithm != "grid":
+        return
+    size = 1
+    for name, parameter in spec.space.items():
+        given = spec.search.grid.get(name)
+        if given is None and parameter.values is None:
+            wrong = "a grid over a range needs to know how many values"
+            yield Problem(f"search.grid.{name}", wrong, allowed="a whole number, or space values as a list")
+        else:
+            size *= given or len(parameter.values or ())
+    if size > _LARGEST_GRID:
+        yield Problem("search.grid", f"a grid of {size} points", allowed=f"at most {_LARGEST_GRID} points")
 
 
 def _early_stopping(spec: Fields) -> Iterator[Problem]:

@@ -234,7 +234,7 @@ class Int:
     @property
     def values(self) -> list[Scalar] | None:
         """All values where they are few, else None."""
-        return list(range(self.low, self.high + 1)) if self.high - self.low < 1000 else None
+        return list(range(self.low, self.high + 1)) if self.high - self.low < 100_000 else None
 
     @property
     def allowed(self) -> str:
@@ -313,6 +313,26 @@ class Fixed:
     type: Literal["fixed"] = "fixed"
     """The kind of parameter."""
 
+    def internal(self, name: str) -> Internal:
+        """One choice; samplers leave it out."""
+        return Internal(name, "choice", choices=(self.value,))
+
+    def to_internal(self, value: Scalar) -> Scalar:
+        """A value as it stands."""
+        return value
+
+    def from_internal(self, value: Scalar) -> Scalar:  # noqa: ARG002 - the same question as to the other kinds
+        """The value, whatever a sampler says."""
+        return self.value
+
+    def from_unit(self, unit: float) -> Scalar:  # noqa: ARG002
+        """The value everywhere."""
+        return self.value
+
+    def grid(self, points: int | None) -> list[Scalar]:  # noqa: ARG002
+        """The value."""
+        return [self.value]
+
     def contains(self, value: Any) -> bool:
         """Whether it is the value."""
         return bool(value == self.value)
@@ -327,7 +347,7 @@ class Fixed:
         """Its value in words."""
         return str(self.value)
 
-    def problems(self, path: str) -> list[Problem]:  # noqa: ARG002 - the same question as to the other kinds
+    def problems(self, path: str) -> list[Problem]:  # noqa: ARG002
         """Nothing can be wrong with one value that its name does not say."""
         return []
 

@@ -113,15 +113,11 @@ class Space(Mapping[str, Parameter]):
 
     def internal(self) -> dict[str, Internal]:
         """The distribution of each searched name, parents first. Ask for a name only where it `is_active`."""
-        return {name: p.internal(name) for name, p in self.items() if not isinstance(p, Fixed)}
+        return {name: self[name].internal(name) for name in self.searched}
 
     def to_internal(self, params: Mapping[str, Any]) -> dict[str, Scalar]:
         """A point's searched values as a sampler's numbers; the inverse of `from_internal`."""
-        values = {}
-        for name, parameter in self.items():
-            if name in params and not isinstance(parameter, Fixed):
-                values[name] = parameter.to_internal(params[name])
-        return values
+        return {name: self[name].to_internal(params[name]) for name in self.searched if name in params}
 
     def from_internal(self, values: Mapping[str, Scalar]) -> Params:
         """The point that a sampler's numbers mean, fixed values included, inactive names dropped.
@@ -129,33 +125,18 @@ class Space(Mapping[str, Parameter]):
         `from_internal(to_internal(p)) == p` exactly. The other way round, a `one_minus_log` number is
         kept to 15 decimals, so a sampler that must replay bit for bit should be told `to_internal(p)`.
         """
-        params = {}
-        for name, value in values.items():
-            parameter = self[name]
-            if not isinstance(parameter, Fixed):
-                params[name] = parameter.from_internal(value)
-        return self.active(params)
+        return self.active({name: self[name].from_internal(value) for name, value in values.items()})
 
     def from_unit(self, units: Mapping[str, float]) -> Params:
         """The point at a place of the unit cube: a number in [0, 1) for each searched name."""
-        params = {}
-        for name in self.searched:
-            parameter = self[name]
-            assert not isinstance(parameter, Fixed)
-            params[name] = parameter.from_unit(units[name])
-        return self.active(params)
+        return self.active({name: self[name].from_unit(units[name]) for name in self.searched})
 
     def grid(self, points: Mapping[str, int] | None = None) -> list[Params]:
         """Every combination of values, the last name moving fastest, each point once.
 
         `points` says how many values a range contributes; a range of floats needs it.
         """
-        counts = points or {}
-        axes = []
-        for name in self.searched:
-            parameter = self[name]
-            assert not isinstance(parameter, Fixed)
-            axes.append(parameter.grid(counts.get(name)))
+        axes = [self[name].grid((points or {}).get(name)) for name in self.searched]
         found: dict[str, Params] = {}
         for values in itertools.product(*axes):
             point = self.active(dict(zip(self.searched, values, strict=True)))

@@ -6,6 +6,7 @@ to an equal spec. Importing this module costs milliseconds: it knows neither tor
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -186,7 +187,7 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> SweepSpec:
     if isinstance(data, dict):
         if path.suffix == ".json":
             data.pop("resolved", None)
-        data.setdefault("name", path.stem)
+        data.setdefault("name", re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-._")[:80] or "sweep")
         try:
             overridden = [reading.override(data, text) for text in overrides]
         except ProblemsError as error:

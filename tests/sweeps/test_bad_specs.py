@@ -227,8 +227,12 @@ MISTAKES: dict[str, tuple[str | tuple[str, ...], str]] = {
     ),
     "grid over a range": (
         ("search.algorithm=grid", "search.grid={mu_max: 3}"),
-        "search.grid.lr: a grid over a range of numbers needs to know how many; "
+        "search.grid.lr: a grid over a range needs to know how many values; "
         "allowed: a whole number, or space values as a list",
+    ),
+    "grid beyond all budgets": (
+        ("search.algorithm=grid", "search.grid={mu_max: 100, lr: 100}"),
+        "search.grid: a grid of 3120000 points; allowed: at most 100000 points",  # 100 * 100 * 2 * 2 * 26 * 3
     ),
     "grid points for a choice": (
         "search.grid={depth: 3}",

@@ -235,10 +235,10 @@ def test_durations(text: Any, seconds: float | None) -> None:
 
 
 def test_numbers_as_yaml_1_1_would_not_read_them(tmp_path: Path) -> None:
-    path = tmp_path / "x.yaml"
+    path = tmp_path / "my first sweep!.yaml"
     path.write_text("task: curves\ntraining: {updates: 2e3, lr: 1e-3}\nspace: {lr: [1e-3, 1]}\nbudget: {wall: 1e2}")
     spec = load(path)
-    assert spec.name == "x"
+    assert spec.name == "my-first-sweep"
     assert (spec.training.updates, spec.training.lr, spec.budget.wall) == (2000, 0.001, 100)
     assert spec.space["lr"].values == [0.001, 1.0]
 
