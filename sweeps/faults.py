@@ -81,8 +81,8 @@ def _unknown(path: str, value: Any, loc: Sequence[str | int]) -> Problem:
     for known in _walk(Fields):
         paths.setdefault(known.rpartition(".")[2], known)
     paths["seed"] = "search.seed"  # not task.seed: what people mean
-    elsewhere = nearest(key, paths)
-    hint = paths[key] if key in paths else nearest(key, siblings) or paths.get(elsewhere, "")
+    best = key if key in paths else nearest(key, [*siblings, *paths])
+    hint = best if best in siblings else paths.get(best, "")
     return Problem(path, "unknown key", value, ", ".join(siblings), hint)
 
 

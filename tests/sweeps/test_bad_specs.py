@@ -48,6 +48,10 @@ MISTAKES: dict[str, tuple[str | tuple[str, ...], str]] = {
         "trials=4",
         f"trials=4: unknown key; allowed: {TOP}; did you mean budget.trials?",
     ),
+    "mistyped key of another section": (
+        "tials=4",
+        f"tials=4: unknown key; allowed: {TOP}; did you mean budget.trials?",
+    ),
     "another tool's word": (
         "training.learning_rate=0.1",
         f"training.learning_rate=0.1: unknown key; allowed: {TRAINING}; did you mean lr?",
