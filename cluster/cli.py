@@ -243,7 +243,7 @@ def _drive(work: Callable[[Callable[[Status], None]], Path]) -> None:
     """Do the work under a progress display, then say what came of it and where it lies."""
     from cluster.live import progress
     from cluster.show import console, show_end
-    from sweeps.run import Interrupted
+    from sweeps.run import Interrupted, SweepFailed
 
     out = console()
     try:
@@ -252,6 +252,9 @@ def _drive(work: Callable[[Callable[[Status], None]], Path]) -> None:
     except Interrupted as stopped:
         print(f"interrupted; resume with: musweep resume {stopped.folder}", file=sys.stderr)
         raise typer.Exit(EXIT_INTERRUPTED) from None
+    except SweepFailed as failed:
+        print(f"error: the sweep failed: {failed}", file=sys.stderr)
+        raise typer.Exit(EXIT_FAULT) from None
     show_end(folder, out)
 
 

@@ -28,7 +28,7 @@ def export_model(typed: Path, name: str, out: Path | None) -> list[str]:
     """Write a trial's weights as a state_dict and say how to load them.
 
     Raises:
-        UserError: no such trial, or its weights were not kept.
+        UserError: no such trial, or its weights were not kept or are damaged.
     """
     folder = read(typed)
     chosen = trial(folder, name)
@@ -37,6 +37,7 @@ def export_model(typed: Path, name: str, out: Path | None) -> list[str]:
         kept = sorted(path.stem for path in (folder.path / "models").glob("t*.npz"))
         have = f"kept: {', '.join(kept[:8])}{', ...' if len(kept) > 8 else ''}" if kept else "none are kept yet"
         raise UserError(f"{chosen.id} is {chosen.state}: weights are kept of complete trials only; {have}")
+    from trainers.checkpoint import DamagedStateError
     from trainers.config import TrialConfig
     from trainers.export import write_state_dict
 
@@ -44,7 +45,11 @@ def export_model(typed: Path, name: str, out: Path | None) -> list[str]:
     if path.is_dir():
         path = path / f"{folder.path.name}-{chosen.id}.pt"
     path.parent.mkdir(parents=True, exist_ok=True)
-    modules = write_state_dict(packed.read_bytes(), chosen.number, TrialConfig.from_dict(chosen.config).net, path)
+    net = TrialConfig.from_dict(chosen.config).net
+    try:
+        modules = write_state_dict(packed.read_bytes(), chosen.number, net, path)
+    except DamagedStateError as error:
+        raise UserError(f"{packed}: {error}; restore it from a copy") from None
     return [str(path), f'load with: net.load_state_dict(torch.load("{path}")), where net is', modules]
 
 

@@ -120,11 +120,13 @@ def _memory(configs: list[TrialConfig], resolved: Resolved) -> float:
 
 def show(spec: SweepSpec, plan: Plan, out: Console) -> None:
     """Print a plan."""
+    from rich.markup import escape
+
     from cluster.show import table
 
     out.print(f"[bold]{spec.name}[/]: {summary(spec)}", soft_wrap=True)
     for line in warnings(spec):
-        out.print("[yellow]warning:[/]", line, soft_wrap=True, markup=True)
+        out.print(f"[yellow]warning:[/] {escape(line)}", soft_wrap=True)
     fork = _fork(spec)
     columns = ["update", "trials that get there", "stop there", *(["fork updates"] if fork else [])]
     made = table(*columns, right=columns, title="Rungs (expected)")

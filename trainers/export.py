@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from trainers import models
-from trainers.checkpoint import unpack
+from trainers.checkpoint import DamagedStateError, unpack
 from trainers.config import NetConfig
 
 
@@ -18,9 +18,11 @@ def write_state_dict(packed: bytes, number: int, net: NetConfig, path: Path) -> 
     The file appears whole or not at all; `torch.load(path, weights_only=True)` reads it.
 
     Raises:
-        DamagedStateError: the packed state fails its checksum.
+        DamagedStateError: the packed bytes are damaged, or hold another trial.
     """
-    state = unpack(packed, {number})[number]
+    state = unpack(packed, {number}).get(number)
+    if state is None:
+        raise DamagedStateError(f"no trial {number} in it")
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         torch.save(models.to_state_dict(net, state.params), beside)
