@@ -8,9 +8,11 @@ Non-finite floats are written as the strings "nan", "inf" and "-inf" by `number`
 
 from __future__ import annotations
 
+import fcntl
 import json
 import math
 import os
+import time
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -90,13 +92,23 @@ def tail(path: Path, offset: int) -> tuple[list[Record], int]:
 
 
 class Journal:
-    """The one writer of a journal file. Opening it cuts off a torn tail."""
+    """The one writer of a journal file. Opening it cuts off a torn tail.
 
-    def __init__(self, path: Path) -> None:
+    The file is locked: a board that outlives its killed driver by a moment keeps its successor waiting.
+
+    Raises:
+        TimeoutError: another process still writes it after `patience_s` seconds.
+    """
+
+    def __init__(self, path: Path, patience_s: float = 60.0) -> None:
         self.path = path
-        data = path.read_bytes() if path.exists() else b""
-        self.records, sound = scan(data, str(path))
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            _lock(self._file, path, patience_s)
+            self.records, sound = scan(path.read_bytes(), str(path))
+        except (TimeoutError, JournalError):
+            os.close(self._file)  # an open file would keep the lock, even against this very process
+            raise
         os.ftruncate(self._file, sound)
         os.lseek(self._file, sound, os.SEEK_SET)
         os.fsync(self._file)
@@ -123,6 +135,19 @@ class Journal:
     def close(self) -> None:
         """Release the file."""
         os.close(self._file)
+
+
+def _lock(file: int, path: Path, patience_s: float) -> None:
+    until = time.monotonic() + patience_s
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                raise TimeoutError(f"{path}: another process is still writing it after {patience_s:g} s") from None
+            time.sleep(0.05)
+        else:
+            return
 
 
 def _fsync_folder(folder: Path) -> None:

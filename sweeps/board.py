@@ -1,0 +1,352 @@
+"""The board: the one owner of a running sweep's study, rungs and journal. Plain Python, no Ray.
+
+Groups attach, train each of their trials to its next report update, report, and act on the answer. With
+`order: number` the board answers when every group that holds trials has reported (a round): decisions are then
+taken in trial order and freed slots are filled in trial order, so nothing depends on which worker was faster.
+With `order: arrival` each report is answered at once.
+
+Everything a round decides is one journal commit, on disk before any answer leaves: no decision is ever acted on
+that a restart would not know.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+import time
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sweeps import history, journal
+from sweeps.search import Proposer
+from sweeps.spec import SweepSpec
+from sweeps.stopping import class_of, promote
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a worker reports of one trial at one update. `score` is what rungs compare."""
+
+    number: int
+    update: int
+    metrics: Mapping[str, float]
+    score: float
+    wall_s: float
+    diverged_at: int | None = None
+    failed: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a group does next: drop these trials, add those, then go on unless `done` or `leave`."""
+
+    drop: tuple[int, ...] = ()
+    new: tuple[dict[str, Any], ...] = ()
+    checkpoint: bool = False
+    """Some trial passed a rung in this round."""
+    done: bool = False
+    """No trial is left for this group."""
+    leave: bool = False
+    """The sweep is being interrupted: checkpoint and leave."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """A group's place at the board: the trials it holds, each with the update it last reported."""
+
+    incarnation: int
+    trials: tuple[tuple[dict[str, Any], int], ...]
+
+
+class StaleWorkerError(RuntimeError):
+    """A worker that was replaced spoke up; it must end without touching anything."""
+
+
+class Board:
+    """Owns one sweep. Every method is called from one thread.
+
+    Args:
+        folder: the sweep folder; its journal is opened for writing, so the caller holds the lease.
+        spec: the resolved spec.
+        groups: number of groups, each with `slots` slots.
+        guard: called before each write; raises when another driver has taken the sweep over.
+        clock: seconds since 1970, for records only; budgets use `timer`.
+        timer: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        spec: SweepSpec,
+        groups: int,
+        slots: int,
+        *,
+        epoch: int = 1,
+        versions: Mapping[str, str] | None = None,
+        guard: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.time,
+        timer: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.spec = spec
+        self.slots = slots
+        self._guard, self._clock, self._timer = guard, clock, timer
+        self.trouble = ""
+        """What keeps the board waiting, for people to see; empty when nothing does."""
+        self._journal = journal.Journal(folder / "journal.jsonl")
+        self.history = history.fold(self._journal.records)
+        self._proposer = Proposer(spec)
+        self._proposer.replay(self._journal.records)
+        self._unwritten: list[journal.Record] = []
+        self._rungs = spec.rungs()
+        self._order = spec.early_stopping.order if spec.early_stopping else "number"
+        self._scores: dict[tuple[int, Hashable], dict[int, float]] = defaultdict(dict)
+        for trial in self.history.trials.values():
+            self._note_scores(trial)
+        self._groups: dict[int, list[int]] = {group: [] for group in range(groups)}
+        for trial in self.history.trials.values():
+            if trial.state == "running":  # a resume may have fewer groups than the crashed run
+                self._groups[trial.group % groups].append(trial.number)
+        self._incarnations = dict.fromkeys(self._groups, 0)
+        self._pending: dict[int, tuple[str, list[Entry]]] = {}
+        self._lost: dict[int, str] = {}
+        self._leaving = False
+        self._seated = False
+        self._spent_before = sum(trial.wall_s for trial in self.history.trials.values()) / max(1, groups)
+        self._started = timer()
+        self._log("open", format=journal.FORMAT, sweep_id=folder.name, epoch=epoch, versions=dict(versions or {}))
+        self._write()
+
+    # -- what groups call ------------------------------------------------------------------------------------
+
+    def attach(self, group: int) -> Attached:
+        """A group's worker has started, for the first time or again; what it held before is its own."""
+        if not self._seated:  # one commit for all groups: seats do not depend on who started first
+            self._seated = True
+            self._fill()
+            self._write()
+        self._incarnations[group] += 1
+        self._pending.pop(group, None)
+        self._lost.pop(group, None)
+        trials = (self.history.trials[number] for number in self._groups[group])
+        return Attached(self._incarnations[group], tuple((trial.config, trial.updates) for trial in trials))
+
+    def report(self, group: int, incarnation: int, engine: str, entries: list[Entry]) -> dict[int, Answer]:
+        """Take a group's measurements; return the answers that are due, perhaps to several groups or to none.
+
+        Raises:
+            StaleWorkerError: a newer worker has attached to this group.
+        """
+        if incarnation != self._incarnations[group]:
+            raise StaleWorkerError(f"group {group}: worker {incarnation} was replaced by {self._incarnations[group]}")
+        assert {entry.number for entry in entries} == set(self._groups[group]), "a group reports each of its trials"
+        self._pending[group] = (engine, entries)
+        return self._settle_if_due()
+
+    def lose(self, group: int, reason: str) -> dict[int, Answer]:
+        """A group's worker failed for good: its trials end as failed, the others go on."""
+        self._pending.pop(group, None)
+        self._lost[group] = reason
+        self._incarnations[group] += 1
+        for number in self._groups[group]:
+            self._end(number, "failed", f"worker lost: {reason}")
+        self._groups[group] = []
+        self._write()
+        return self._settle_if_due()
+
+    def leave(self) -> None:
+        """Have every group checkpoint and leave with its next answer."""
+        self._leaving = True
+
+    def extend(self, trials: int) -> None:
+        """Grow the budget of a finished sweep."""
+        self._log("extend", trials=trials)
+        self._write()
+
+    def close(self, reason: str) -> None:
+        """Write why the driver leaves and release the journal."""
+        self._log("close", reason=reason)
+        self._write()
+        self._journal.close()
+
+    # -- what the driver asks --------------------------------------------------------------------------------
+
+    @property
+    def budget(self) -> int:
+        """How many trials the sweep may ask for in all."""
+        size = self._proposer.size()
+        trials = self.spec.budget.trials + self.history.extended
+        return trials if size is None else min(trials, size)
+
+    @property
+    def finished(self) -> bool:
+        """Nothing runs and nothing is left to ask for."""
+        return not any(self._groups.values()) and (len(self.history.trials) >= self.budget or self._spent() is not None)
+
+    @property
+    def lost(self) -> dict[int, str]:
+        """Groups whose worker failed for good, with the reason."""
+        return dict(self._lost)
+
+    # -- rounds ----------------------------------------------------------------------------------------------
+
+    def _settle_if_due(self) -> dict[int, Answer]:
+        holders = {group for group, numbers in self._groups.items() if numbers}
+        if not self._pending or (self._order == "number" and not holders <= set(self._pending)):
+            return {}
+        return self._settle()
+
+    def _settle(self) -> dict[int, Answer]:
+        """Decide a round in trial order, fill freed slots in trial order, write, and only then answer."""
+        pending, self._pending = self._pending, {}
+        for group in sorted(pending):
+            self._log_report(group, *pending[group])
+        entries = sorted((e for _, items in pending.values() for e in items), key=lambda entry: entry.number)
+        for entry in entries:
+            self._note_scores(self.history.trials[entry.number], diverged_at=entry.diverged_at)
+        over = None if self._leaving else self._spent()
+        passed = {entry.number for entry in entries if self._decide(entry, over)}
+        drop = {g: tuple(n for n in ns if self.history.trials[n].state != "running") for g, ns in self._groups.items()}
+        self._groups = {g: [n for n in ns if n not in drop[g]] for g, ns in self._groups.items()}
+        held = {g: set(ns) for g, ns in self._groups.items()}
+        if not self._leaving and not over:
+            self._fill()
+        self._write()
+        return {
+            group: Answer(
+                drop=drop[group],
+                new=tuple(self.history.trials[n].config for n in self._groups[group] if n not in held[group]),
+                checkpoint=bool(passed & held[group]),
+                done=not self._groups[group],
+                leave=self._leaving,
+            )
+            for group in pending
+        }
+
+    def _decide(self, entry: Entry, over: str | None) -> bool:
+        """End a trial, let it pass its rung (True), or let it go on."""
+        trial = self.history.trials[entry.number]
+        if entry.failed is not None:
+            self._end(entry.number, "failed", entry.failed)
+        elif entry.diverged_at is not None:
+            self._end(entry.number, "diverged", f"not finite at update {entry.diverged_at}", updates=entry.diverged_at)
+        elif not math.isfinite(entry.score):
+            self._end(entry.number, "diverged", f"score {entry.score} at update {entry.update}")
+        elif entry.update >= trial.config["updates"]:
+            self._end(entry.number, "complete")
+        elif entry.update in self._rungs and not self._promoted(trial, entry):
+            pass
+        elif over is not None:
+            self._end(entry.number, "stopped", over)
+        return entry.update in trial.promoted
+
+    def _promoted(self, trial: history.Trial, entry: Entry) -> bool:
+        """Judge a trial at a rung; end it if it does not pass."""
+        stopping = self.spec.early_stopping
+        assert stopping is not None, "rungs without early stopping"
+        scores = self._scores[entry.update, self._class_of(trial)]
+        if promote(entry.number, entry.score, scores.items(), stopping.factor, self.spec.mode, stopping.order):
+            self._log("promote", trial=entry.number, update=entry.update)
+            return True
+        self._end(entry.number, "stopped", f"rung {entry.update}: not among the best", rung=entry.update)
+        return False
+
+    def _fill(self) -> None:
+        """Ask for a trial for each free slot, each given to the group that has least to compute."""
+        load = {g: sum(_cost(self.history.trials[n].config) for n in ns) for g, ns in self._groups.items()}
+        for number in range(len(self.history.trials), self.budget):
+            free = [g for g, numbers in self._groups.items() if len(numbers) < self.slots and g not in self._lost]
+            if not free:
+                return
+            params = self._proposer.ask(number)
+            replicate = number % self.spec.search.seeds
+            config = self.spec.trial_config(number, params, replicate=replicate).to_dict()
+            group = min(free, key=lambda g: (load[g], g))
+            load[group] += _cost(config)
+            self._groups[group].append(number)
+            self._log("ask", trial=number, params=params, config=config, stage="search", replicate=replicate,
+                      point_id=self.spec.point_id(params), group=group)  # fmt: skip
+
+    # -- records ---------------------------------------------------------------------------------------------
+
+    def _log(self, kind: str, **fields: Any) -> None:
+        record = {"type": kind, "time": self._clock(), **fields}
+        self.history.apply(record)
+        self._unwritten.append(record)
+
+    def _write(self) -> None:
+        """Commit what was logged. Memory is ahead of the disk here, so a full disk is waited out, never skipped."""
+        while True:
+            self._guard()
+            try:
+                self._journal.append(self._unwritten)
+            except OSError as error:
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                    raise
+                self.trouble = f"{self._journal.path}: {error.strerror}; waiting for room"
+                time.sleep(1.0)
+            else:
+                self._unwritten, self.trouble = [], ""
+                return
+
+    def _log_report(self, group: int, engine: str, entries: list[Entry]) -> None:
+        rows = [
+            {
+                "trial": entry.number,
+                "update": entry.update,
+                "metrics": {name: journal.number(value) for name, value in entry.metrics.items()},
+                "score": journal.number(entry.score),
+                "wall_s": entry.wall_s,
+            }
+            for entry in entries
+            if entry.failed is None
+        ]
+        if rows:
+            self._log("report", group=group, engine=engine, trials=rows)
+
+    def _end(
+        self, number: int, state: str, reason: str = "", *, rung: int | None = None, updates: int | None = None
+    ) -> None:
+        """Log a trial's end and tell the search."""
+        trial = self.history.trials[number]
+        updates = trial.updates if updates is None else updates
+        last = trial.metrics.get(trial.updates, {}).get(self.spec.objective.metric, math.nan)
+        objective = last if state in ("complete", "stopped") and math.isfinite(last) else None
+        self._log("end", trial=number, state=state, reason=reason, stopped_at_rung=rung, objective=objective,
+                  updates=updates, work=float(updates * trial.config["batch"]), wall_s=trial.wall_s,
+                  engine=trial.engine, group=trial.group)  # fmt: skip
+        self._proposer.tell(number, state, objective, trial.scores)
+
+    # -- small parts -----------------------------------------------------------------------------------------
+
+    def _class_of(self, trial: history.Trial) -> Hashable:
+        stopping = self.spec.early_stopping
+        return class_of(trial.params, stopping.compare_within if stopping else None)
+
+    def _note_scores(self, trial: history.Trial, diverged_at: int | None = None) -> None:
+        """Enter a trial's scores at its rungs; a diverged one counts as the worst at the rung it never reached."""
+        ended_at = trial.updates if trial.state == "diverged" else diverged_at
+        for rung in self._rungs:
+            if ended_at is not None and ended_at <= rung:
+                self._scores[rung, self._class_of(trial)][trial.number] = math.nan
+                return
+            if rung in trial.scores:
+                self._scores[rung, self._class_of(trial)][trial.number] = trial.scores[rung]
+
+    def _spent(self) -> str | None:
+        """Which budget of time is used up, in words."""
+        elapsed = self._timer() - self._started + self._spent_before
+        wall, gpu_hours = self.spec.budget.wall, self.spec.budget.gpu_hours
+        if wall is not None and elapsed >= wall:
+            return f"wall budget of {wall:g} s used"
+        if gpu_hours is not None and elapsed * self.spec.resources.gpu * len(self._groups) >= gpu_hours * 3600:
+            return f"budget of {gpu_hours:g} GPU-hours used"
+        return None
+
+
+def _cost(config: Mapping[str, Any]) -> float:
+    """Arithmetic of one update of a trial, to balance groups by."""
+    widths = config["net"]["widths"]
+    return float(config["batch"] * sum(a * b for a, b in zip(widths[:-1], widths[1:], strict=True)))

@@ -1,0 +1,306 @@
+"""The search: what to try next, by Optuna in memory or by a design that needs no results.
+
+The study is a view of the journal. Samplers are made afresh for each trial, seeded by (sweep seed, trial
+number), and see only what the journal says: so a search that was interrupted anywhere goes on, after `replay`,
+exactly as it would have without.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from sweeps import designs
+from sweeps.history import END_STATES
+from sweeps.journal import Record
+from sweeps.space import Internal, Params, point_id
+from sweeps.spec import SweepSpec
+from trainers.config import SeedConfig
+
+_log = logging.getLogger(__name__)
+
+STARTUP = {"tpe": 10, "gp": 10, "cmaes": 1}
+"""How many trials must have ended before an algorithm's model speaks; until then a Sobol sequence does."""
+_DESIGNS = ("random", "qmc", "grid")
+_RETRIES = 3
+_STUDY = "sweep"
+
+
+class _Memory(optuna.storages.InMemoryStorage):  # type: ignore[misc]
+    """Optuna's storage in memory, except that what samplers note of the trial they propose waits in `notes`.
+
+    CMA-ES keeps its state there. TPE and GP note values of parameters that may turn out inactive; a rebuilt
+    study could not know those, so they are dropped.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.notes: dict[str, Any] = {}
+
+    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:  # noqa: ARG002 - Optuna's signature
+        self.notes[key] = value
+
+
+class Proposer:
+    """Proposes the trials of one sweep; a function of (spec, number, sequence of asks and tells).
+
+    With `search.seeds` above 1 each point is tried that many times in a row: trial n is replicate n % seeds of
+    point n // seeds.
+    """
+
+    def __init__(self, spec: SweepSpec) -> None:
+        optuna.logging.set_verbosity(optuna.logging.ERROR)  # its hints on samplers are no help to a user here
+        self._space, self._search = spec.space, spec.search
+        self._seed, self._seeds = spec.search.seed, spec.search.seeds
+        self._algorithm = spec.search.algorithm
+        self._worst = math.inf if spec.mode == "min" else -math.inf
+        self._storage = _Memory()
+        self._study = optuna.create_study(
+            storage=self._storage,
+            study_name=_STUDY,
+            sampler=optuna.samplers.RandomSampler(seed=0),  # never asked: samplers are made per trial
+            direction="minimize" if spec.mode == "min" else "maximize",
+        )
+        self._study_id = self._storage.get_study_id_from_name(_STUDY)
+        self._distributions = {name: _distribution(shape) for name, shape in self._space.internal().items()}
+        self._groups = self._conditions()
+        self._points: list[Params] = [dict(point) for point in spec.search.points or ()]
+        self._grid = self._grid_after_points() if self._algorithm == "grid" else None
+        self._nodes = designs.finite(self._space) if self._grid is None else None
+        self._asked: dict[int, Params] = {}
+        self._places: dict[int, int] = {}  # sweep number -> number in the study
+        self._seen: set[str] = set()
+        self._ended = self._complete = 0
+        self._warned = False
+
+    # -- what the board calls ----------------------------------------------------------------------------------
+
+    def size(self) -> int | None:
+        """How many trials there are in all to ask for; None if the search has no end of its own."""
+        return None if self._grid is None else (len(self._points) + len(self._grid)) * self._seeds
+
+    def exhausted(self, number: int) -> bool:
+        """Whether there is no such trial any more."""
+        size = self.size()
+        return size is not None and number >= size
+
+    def ask(self, number: int) -> Params:
+        """The point of a trial: values of its active parameters. Numbers are asked for in rising order.
+
+        Raises:
+            ValueError: the number was asked for before, or lies past the end of the grid.
+        """
+        if number in self._asked:
+            raise ValueError(f"trial {number} was asked for before")
+        if self.exhausted(number):
+            raise ValueError(f"trial {number}: the grid ends at {self.size()}")
+        first = number - number % self._seeds
+        if number > first and first in self._asked:
+            params, notes = dict(self._asked[first]), dict[str, Any]()
+        else:
+            params, notes = self._propose(number)
+        self._enter(number, params, notes)
+        return dict(params)
+
+    def tell(self, number: int, state: str, objective: float | None, curve: Mapping[int, float]) -> None:
+        """Note how a trial ended.
+
+        A stopped trial counts as pruned with its curve: TPE ranks it below complete ones, the further the
+        better. A diverged, skipped or not finite one counts as pruned before its first update with the worst
+        value there is, so below all that were stopped. A failed one says nothing about its point.
+
+        Args:
+            number: the trial, asked for before.
+            state: one of `history.END_STATES`.
+            objective: its last value, for complete trials.
+            curve: its scores by update, as `history.Trial.scores` holds them.
+
+        Raises:
+            ValueError: an unknown state.
+        """
+        if state not in END_STATES:
+            raise ValueError(f"state {state!r}: one of {', '.join(END_STATES)}")
+        place = self._places[number]
+        if state == "failed":
+            self._study.tell(place, state=TrialState.FAIL)
+            return
+        self._ended += 1
+        if state == "complete" and objective is not None and math.isfinite(objective):
+            self._complete += 1
+            self._study.tell(place, objective)
+            return
+        bad = state != "stopped" or not curve or not math.isfinite(curve[max(curve)])
+        trial_id = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, place)
+        for update, score in ({0: self._worst} if bad else curve).items():
+            self._storage.set_trial_intermediate_value(trial_id, update, score)
+        self._study.tell(place, state=TrialState.PRUNED)
+
+    def replay(self, records: Iterable[Record]) -> None:
+        """Rebuild the study of a new Proposer from a journal's records, in their order.
+
+        The journal's points count. CMA-ES, whose state is not journaled, is asked again for each; should the
+        answers differ (another version of a library, say), that is logged once.
+        """
+        scores: dict[int, dict[int, float]] = {}
+        for record in records:
+            if record["type"] == "ask" and record["stage"] == "search":
+                self._enter_again(record["trial"], record["params"])
+            elif record["type"] == "report":
+                for entry in record["trials"]:
+                    scores.setdefault(entry["trial"], {})[entry["update"]] = float(entry["score"])
+            elif record["type"] == "end" and record["trial"] in self._places:
+                objective = None if record["objective"] is None else float(record["objective"])
+                self.tell(record["trial"], record["state"], objective, scores.pop(record["trial"], {}))
+
+    # -- proposing -----------------------------------------------------------------------------------------------
+
+    def _propose(self, number: int) -> tuple[Params, dict[str, Any]]:
+        """A trial's point, and what the sampler wants to remember of it."""
+        index = number // self._seeds
+        given = self._points[index] if index < len(self._points) else {}
+        if self._grid is not None:
+            if not given:
+                return dict(self._grid[index - len(self._points)]), {}
+            return designs.at(self._space, designs.random_units(self._space, self._seed, index), given), {}
+        params, notes = self._candidate(number, index, given, 0)
+        if given or self._nodes is None:
+            return params, notes
+        # Nothing is continuous: a point met before would train to the same bits, so look for a new one.
+        for attempt in range(1, _RETRIES + 1):
+            if point_id(params) not in self._seen:
+                return params, notes
+            params, notes = self._candidate(number, index, given, attempt)
+        left = [node for node in self._nodes if point_id(node) not in self._seen]
+        if not left or point_id(params) not in self._seen:
+            return params, notes
+        return dict(left[int(designs.uniform(self._seed, f"{number}/left") * len(left))]), {}
+
+    def _candidate(self, number: int, index: int, given: Params, attempt: int) -> tuple[Params, dict[str, Any]]:
+        """A point by the algorithm. `attempt` above 0 asks for another one."""
+        startup = STARTUP.get(self._algorithm)
+        known = self._ended if self._algorithm == "tpe" else self._complete
+        if startup is not None and known >= startup:
+            return self._by_model(number, given, attempt)
+        units = designs.sobol_units if self._algorithm != "random" and not attempt else designs.random_units
+        seed = self._seed if not attempt else SeedConfig(self._seed).stream(f"sampler/attempt/{attempt}")
+        return designs.at(self._space, units(self._space, seed, index), given), {}
+
+    def _by_model(self, number: int, given: Params, attempt: int) -> tuple[Params, dict[str, Any]]:
+        """A point by a sampler that has learnt from the study: group by group of parameters of one condition.
+
+        The groups are those of Optuna's experimental `TPESampler(group=True)`, known beforehand from the
+        space instead of being found again in all trials at each ask, and sampled only where active.
+        """
+        sampler = self._sampler(SeedConfig(self._seed).stream(f"sampler/{number}/{attempt}") % 2**32)
+        place = len(self._places)
+        trial = FrozenTrial(
+            number=place, trial_id=place, state=TrialState.RUNNING, value=None, values=None,
+            datetime_start=datetime.now(), datetime_complete=None, params={}, distributions={},
+            user_attrs={}, system_attrs={}, intermediate_values={},
+        )  # fmt: skip
+        self._storage.notes = {}
+        params: Params = dict(given)
+        for group in self._groups:
+            if not self._space.is_active(group[0], self._space.active(params)):
+                continue
+            joint = self._joint(group)
+            found = sampler.sample_relative(self._study, trial, joint) if joint else {}
+            for name in group:
+                if name in given:
+                    continue
+                distribution = self._distributions[name]
+                if distribution.single():
+                    value = distribution.choices[0]
+                elif name in found:
+                    value = found[name]
+                else:
+                    value = sampler.sample_independent(self._study, trial, name, distribution)
+                params[name] = self._space[name].from_internal(value)  # type: ignore[union-attr]
+        return self._space.active(params), self._storage.notes if self._algorithm == "cmaes" else {}
+
+    def _sampler(self, seed: int) -> Any:
+        """A new sampler. Nothing of it outlives the ask: what it learns from is the study."""
+        samplers = optuna.samplers
+        if self._algorithm == "tpe":
+            return samplers.TPESampler(
+                seed=seed, multivariate=True, constant_liar=True, n_startup_trials=STARTUP["tpe"]
+            )
+        # What these two leave open (choices for CMA-ES, conditional parameters) is still learnt, one by one.
+        rest = samplers.TPESampler(seed=seed, multivariate=False, constant_liar=True, n_startup_trials=STARTUP["tpe"])
+        if self._algorithm == "gp":
+            return samplers.GPSampler(
+                seed=seed, independent_sampler=rest, n_startup_trials=STARTUP["gp"], warn_independent_sampling=False
+            )
+        return samplers.CmaEsSampler(
+            seed=seed, independent_sampler=rest, n_startup_trials=STARTUP["cmaes"], warn_independent_sampling=False
+        )
+
+    def _conditions(self) -> list[list[str]]:
+        """Searched names by equal condition, parents first, in a group by name as Optuna has them."""
+        groups: dict[str, list[str]] = {}
+        for name in self._space.searched:
+            groups.setdefault(repr(sorted(self._space[name].when.items())), []).append(name)
+        return [sorted(names) for names in groups.values()]
+
+    def _joint(self, group: list[str]) -> dict[str, Any]:
+        """The distributions of a group's parameters that the algorithm samples jointly."""
+        joint = {name: self._distributions[name] for name in group if not self._distributions[name].single()}
+        if self._algorithm == "tpe":
+            return joint
+        if self._space[group[0]].when:  # not in every trial
+            return {}
+        if self._algorithm == "gp":
+            return joint
+        return {n: d for n, d in joint.items() if not isinstance(d, optuna.distributions.CategoricalDistribution)}
+
+    def _grid_after_points(self) -> list[Params]:
+        """The grid without the points to start from."""
+        started = {point_id(self._space.active(point)) for point in self._points}
+        nodes = designs.grid(self._space, self._search.grid, self._seed)
+        return [node for node in nodes if point_id(node) not in started]
+
+    # -- the study ---------------------------------------------------------------------------------------------
+
+    def _enter(self, number: int, params: Params, notes: dict[str, Any]) -> None:
+        """Add a running trial to the study, with numbers that its point gives back after a trip through JSON."""
+        values = self._space.to_internal(params)
+        self._places[number] = len(self._places)
+        self._asked[number] = params
+        self._seen.add(point_id(params))
+        self._study.add_trial(
+            optuna.create_trial(
+                state=TrialState.RUNNING,
+                params=values,
+                distributions={name: self._distributions[name] for name in values},
+                system_attrs=notes,
+            )
+        )
+
+    def _enter_again(self, number: int, params: Params) -> None:
+        """Add a trial that the journal knows."""
+        notes: dict[str, Any] = {}
+        if self._algorithm == "cmaes" and number % self._seeds == 0:
+            again, notes = self._propose(number)
+            if point_id(again) != point_id(params) and not self._warned:
+                self._warned = True
+                _log.warning(
+                    "trial %d: CMA-ES now proposes %s where the journal has %s (a library has changed?); "
+                    "the journal's points count",
+                    number, again, params,
+                )  # fmt: skip
+        self._enter(number, dict(params), notes)
+
+
+def _distribution(shape: Internal) -> Any:
+    """Optuna's form of a parameter."""
+    if shape.kind == "choice":
+        return optuna.distributions.CategoricalDistribution(shape.choices)
+    if shape.kind == "int":
+        return optuna.distributions.IntDistribution(int(shape.low), int(shape.high), log=shape.log)
+    return optuna.distributions.FloatDistribution(shape.low, shape.high, log=shape.log)

@@ -1,0 +1,271 @@
+"""The board, played with pretend workers: no Ray, no torch, every crash that a process boundary allows."""
+
+import math
+import random
+from pathlib import Path
+
+import pytest
+from sweeps import history
+from sweeps.board import Board, Entry, StaleWorkerError
+from sweeps.spec import SweepSpec
+
+SPEC = {
+    "name": "pretend",
+    "task": "digits",
+    "training": {"updates": 90, "reports": 9, "batch": 10},
+    "space": {
+        "lr": {"type": "float", "low": 1e-4, "high": 1.0, "scale": "log"},
+        "mu_max": {"type": "float", "low": 0.5, "high": 0.99, "scale": "one_minus_log"},
+        "method": {"type": "choice", "values": ["cm", "nag"]},
+        "depth": {"type": "choice", "values": [1, 2]},
+    },
+    "search": {"algorithm": "random", "seed": 3},
+    "budget": {"trials": 40},
+    "early_stopping": {"rungs": [10, 30], "factor": 3, "fork": None},
+    "objective": "valid_loss",
+}
+
+
+def spec_with(**changes) -> SweepSpec:
+    return SweepSpec.model_validate({**SPEC, **changes})
+
+
+def pretend_loss(config: dict, update: int) -> float:
+    """A trial's loss as a function of its config alone; NaN once a large lr has had time to diverge."""
+    method = config["method"]
+    if method["lr"] > 0.5 and update > 5:
+        return math.nan
+    return abs(math.log10(method["lr"]) + 2) + method["mu_max"] + 5 / update + 0.01 * len(config["net"]["widths"])
+
+
+class PretendWorker:
+    def __init__(self, board: Board, group: int, reports: list[int]) -> None:
+        self.board, self.group, self.reports = board, group, reports
+        attached = board.attach(group)
+        self.incarnation = attached.incarnation
+        self.at = {config["number"]: update for config, update in attached.trials}
+        self.configs = {config["number"]: config for config, _ in attached.trials}
+        self.gone = not self.at
+
+    def report(self):
+        entries = []
+        for number, update in self.at.items():
+            update = next(r for r in self.reports if r > update)
+            self.at[number] = update
+            loss = pretend_loss(self.configs[number], update)
+            diverged = 8 if math.isnan(loss) else None
+            entries.append(Entry(number, update, {"valid_loss": loss}, loss, 0.5, diverged_at=diverged))
+        return self.board.report(self.group, self.incarnation, "loop", entries)
+
+    def obey(self, answer) -> None:
+        for number in answer.drop:
+            del self.at[number]
+        for config in answer.new:
+            self.at[config["number"]] = 0
+            self.configs[config["number"]] = config
+        self.gone = answer.done or answer.leave
+
+
+def play(folder: Path, spec: SweepSpec, groups: int, slots: int, *, seed: int = 0, rounds: int | None = None) -> Board:
+    """Drive a sweep with workers that report in a random order, for some number of reports or to the end."""
+    board = Board(folder, spec, groups, slots, clock=lambda: 0.0)
+    reports = spec.report_updates()
+    order = random.Random(seed)
+    workers = {group: PretendWorker(board, group, reports) for group in range(groups)}
+    waiting: set[int] = set()
+    while rounds is None or rounds > 0:
+        ready = [group for group, worker in workers.items() if not worker.gone and group not in waiting]
+        if not ready:
+            break
+        group = order.choice(ready)
+        waiting.add(group)
+        for answered, answer in workers[group].report().items():
+            workers[answered].obey(answer)
+            waiting.discard(answered)
+        rounds = None if rounds is None else rounds - 1
+    return board
+
+
+def kill(board: Board) -> None:
+    """The process is gone: its file lock is, and nothing more is written."""
+    board._journal.close()
+
+
+def table(board_or_folder) -> dict:
+    told = board_or_folder.history if isinstance(board_or_folder, Board) else history.load(board_or_folder)
+    return {
+        t.number: (t.params, t.state, t.stopped_at_rung, t.objective, t.updates, tuple(t.metrics))
+        for t in told.trials.values()
+    }
+
+
+def test_a_sweep_ends_with_every_trial_in_one_end_state(tmp_path: Path) -> None:
+    board = play(tmp_path, spec_with(), 2, 5)
+    assert board.finished
+    states = [trial.state for trial in board.history.trials.values()]
+    assert len(states) == 40
+    assert set(states) <= set(history.END_STATES)
+    assert {"complete", "stopped", "diverged"} <= set(states)
+    for trial in board.history.trials.values():
+        assert (trial.state == "complete") == (trial.updates == 90)
+        assert (trial.state == "stopped") == (trial.stopped_at_rung in (10, 30))
+        assert trial.wall_s == pytest.approx(0.5 * len(trial.metrics))
+        assert trial.work == trial.updates * 10
+    assert [t.updates for t in board.history.trials.values() if t.state == "diverged"] == [8] * states.count("diverged")
+
+
+@pytest.mark.parametrize("algorithm", ["random", "qmc", "grid"])
+def test_results_do_not_depend_on_groups_slots_or_who_is_faster(tmp_path: Path, algorithm: str) -> None:
+    search = {"algorithm": algorithm, "seed": 3}
+    if algorithm == "grid":
+        search["grid"] = {"lr": 5, "mu_max": 2}
+    spec = spec_with(search=search)
+    tables = []
+    for index, (groups, slots) in enumerate([(1, 1), (1, 7), (2, 3), (3, 16)]):
+        folder = tmp_path / str(index)
+        folder.mkdir()
+        tables.append(table(play(folder, spec, groups, slots, seed=index)))
+    assert all(other == tables[0] for other in tables)
+
+
+def test_tpe_depends_on_groups_and_slots_but_not_on_who_is_faster(tmp_path: Path) -> None:
+    spec = spec_with(search={"algorithm": "tpe", "seed": 3})
+    tables = []
+    for seed in range(3):
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        tables.append(table(play(folder, spec, 2, 4, seed=seed)))
+    assert tables[0] == tables[1] == tables[2]
+
+
+@pytest.mark.parametrize("order", ["number", "arrival"])
+@pytest.mark.parametrize("algorithm", ["random", "tpe"])
+def test_a_driver_killed_at_any_report_resumes_to_the_same_end(tmp_path: Path, algorithm: str, order: str) -> None:
+    stopping = {**SPEC["early_stopping"], "order": order}
+    spec = spec_with(search={"algorithm": algorithm, "seed": 3}, early_stopping=stopping, budget={"trials": 18})
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    expected = table(play(whole, spec, 2, 3))
+    for rounds in range(0, 30, 1 if algorithm == "random" else 5):
+        folder = tmp_path / f"killed{rounds}"
+        folder.mkdir()
+        kill(play(folder, spec, 2, 3, rounds=rounds))
+        kill(play(folder, spec, 2, 3, rounds=3, seed=1))  # again, soon after the resume
+        resumed = play(folder, spec, 2, 3, seed=2)
+        assert resumed.finished
+        ends = [r for r in history.journal.read(folder / "journal.jsonl") if r["type"] == "end"]
+        assert sorted(r["trial"] for r in ends) == list(range(18)), "each trial ends once"
+        if order == "number":
+            assert table(resumed) == expected
+
+
+def test_a_resume_with_fewer_groups_takes_over_the_trials_of_the_others(tmp_path: Path) -> None:
+    spec = spec_with()
+    kill(play(tmp_path, spec, 3, 4, rounds=7))
+    resumed = play(tmp_path, spec, 1, 4)
+    assert resumed.finished
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    assert table(resumed) == table(play(alone, spec, 1, 4))
+
+
+def test_a_replaced_worker_is_refused_and_its_round_is_not_lost(tmp_path: Path) -> None:
+    spec = spec_with()
+    board = Board(tmp_path, spec, 2, 3)
+    old, other = (PretendWorker(board, group, spec.report_updates()) for group in (0, 1))
+    assert old.report() == {}  # reported, waiting for group 1, then killed
+    new = PretendWorker(board, 0, spec.report_updates())
+    assert set(new.at.values()) == {0}
+    with pytest.raises(StaleWorkerError):
+        old.report()
+    assert other.report() == {}
+    assert set(new.report()) == {0, 1}
+
+
+def test_a_group_lost_for_good_fails_its_trials_and_frees_the_others(tmp_path: Path) -> None:
+    spec = spec_with()
+    board = Board(tmp_path, spec, 2, 3)
+    workers = [PretendWorker(board, group, spec.report_updates()) for group in (0, 1)]
+    held = set(workers[1].at)
+    assert workers[0].report() == {}
+    answers = board.lose(1, "no such device")
+    assert set(answers) == {0}
+    assert all(board.history.trials[number].state == "failed" for number in held)
+    assert "no such device" in board.history.trials[min(held)].reason
+
+
+def test_extending_a_finished_sweep_goes_on_with_its_numbers(tmp_path: Path) -> None:
+    spec = spec_with(budget={"trials": 10})
+    play(tmp_path, spec, 1, 4).close("finished")
+    board = Board(tmp_path, spec, 1, 4)
+    board.extend(8)
+    board.close("interrupted")
+    extended = play(tmp_path, spec, 1, 4)
+    assert sorted(extended.history.trials) == list(range(18))
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    assert table(extended) == table(play(whole, spec_with(budget={"trials": 18}), 1, 4))
+
+
+def test_leaving_keeps_running_trials_running(tmp_path: Path) -> None:
+    spec = spec_with()
+    board = Board(tmp_path, spec, 1, 4)
+    worker = PretendWorker(board, 0, spec.report_updates())
+    board.leave()
+    answer = worker.report()[0]
+    assert answer.leave
+    assert not answer.new
+    board.close("interrupted")
+    told = history.load(tmp_path)
+    assert told.closed == "interrupted"
+    running = [t for t in told.trials.values() if t.state == "running"]
+    assert len(running) + len(answer.drop) == 4
+    assert all(t.updates == 10 for t in running)
+
+
+def test_the_wall_budget_ends_what_runs_and_asks_no_more(tmp_path: Path) -> None:
+    now = [0.0]
+    spec = spec_with(budget={"trials": 40, "wall": "60s"})
+    board = Board(tmp_path, spec, 1, 4, timer=lambda: now[0])
+    worker = PretendWorker(board, 0, spec.report_updates())
+    now[0] = 61.0
+    answer = worker.report()[0]
+    assert answer.done
+    assert sorted(answer.drop) == [0, 1, 2, 3]
+    assert any("wall budget" in t.reason for t in board.history.trials.values())
+    assert board.finished
+
+
+def test_a_diverged_trial_counts_as_worst_at_the_rung_it_missed(tmp_path: Path) -> None:
+    """Three trials diverge before the rung: the fourth is the best of four and the fifth the worse of two finite."""
+    spec = spec_with(space={"lr": SPEC["space"]["lr"]}, budget={"trials": 6})
+    board = Board(tmp_path, spec, 1, 6)
+    board.attach(0)
+    losses = [math.nan, math.nan, math.nan, 2.0, 3.0, 1.0]
+    entries = [
+        Entry(n, 10, {"valid_loss": x}, x, 0.0, diverged_at=4 if math.isnan(x) else None) for n, x in enumerate(losses)
+    ]
+    board.report(0, 1, "loop", entries)
+    states = [board.history.trials[n].state for n in range(6)]
+    assert states == ["diverged", "diverged", "diverged", "running", "stopped", "running"]
+
+
+def test_a_full_disk_is_waited_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import errno
+
+    spec = spec_with()
+    board = Board(tmp_path, spec, 1, 4)
+    real, failures = board._journal.append, iter([True, True, False])
+
+    def append(commit):
+        if next(failures, False):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(commit)
+
+    monkeypatch.setattr(board._journal, "append", append)
+    slept = []
+    monkeypatch.setattr("sweeps.board.time.sleep", slept.append)
+    worker = PretendWorker(board, 0, spec.report_updates())
+    assert len(worker.at) == 4
+    assert slept == [1.0, 1.0]
+    assert len(history.load(tmp_path).trials) == 4
