@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 
 Status = dict[str, Any]
 LINE_EVERY_S = 5.0
+_PHASES = {
+    "starting": "starting (engines are measured, workers start)",
+    "finishing": "finishing (tables, report, MLflow)",
+    "stopping": "stopping (checkpoints are written; Ctrl-C again gives up on them)",
+}
 
 
 class Progress(Protocol):
@@ -82,9 +87,16 @@ def line(status: Status) -> str:
         parts.append(f"best {text.value(best['objective'])} (t{best['trial']:05d})")
     if status.get("updates_per_s"):
         parts.append(f"{text.count(status['updates_per_s'])} updates/s")
-    if status.get("eta_s") is not None:
-        parts.append(f"{text.span(status['eta_s'])} left")
+    if left := time_left(status):
+        parts.append(left)
     return "  ".join(part for part in parts if part)
+
+
+def time_left(status: Status) -> str:
+    """The time left in words; empty unless the search is on and it is known."""
+    if status.get("phase") != "searching" or status.get("eta_s") is None:
+        return ""
+    return f"about {text.span(max(1.0, status['eta_s']))} left"
 
 
 def ended(trials: dict[str, int]) -> int:
@@ -145,8 +157,8 @@ def render(status: Status, elapsed_s: float) -> RenderableType:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column()
-    left = f", about {text.span(status['eta_s'])} left" if status.get("eta_s") is not None else ""
-    grid.add_row("phase", f"{status.get('phase', '')}  {clock(elapsed_s)}{left}")
+    phase = status.get("phase", "")
+    grid.add_row("phase", "  ".join(filter(None, (_PHASES.get(phase, phase), clock(elapsed_s), time_left(status)))))
     trials = status.get("trials")
     if trials:
         budget = max(1, trials["budget"])
@@ -168,12 +180,12 @@ def render(status: Status, elapsed_s: float) -> RenderableType:
         steps = sorted((int(update), reached, passed) for update, (reached, passed) in rungs.items())
         grid.add_row("rungs", "   ".join(f"{update}: {reached} → {passed}" for update, reached, passed in steps))
     if status.get("updates"):
-        speed = f"{text.count(status.get('updates_per_s') or 0)} updates/s, {text.count(status['updates'])} done"
-        grid.add_row("speed", speed)
+        rate = f"{text.count(status['updates_per_s'])} a second, " if status.get("updates_per_s") else ""
+        grid.add_row("updates", f"{rate}{text.count(status['updates'])} in all")
     mlflow = status.get("mlflow")
     if mlflow and not mlflow.get("error"):
         behind = mlflow.get("behind") or 0
-        grid.add_row("MLflow", "up to date" if not behind else f"{text.plural(behind, 'record')} behind")
+        grid.add_row("MLflow", "up to date" if not behind else f"{text.plural(behind, 'trial')} behind")
     for trouble in troubles(status):
         grid.add_row("[yellow]warning[/]", f"[yellow]{escape(trouble)}[/]")
     foot = "[dim]Ctrl-C stops cleanly; it can be resumed[/]"

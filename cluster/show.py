@@ -203,8 +203,15 @@ def show_sweep(folder: Folder, out: Console) -> None:
         out.print(f"go on:      musweep resume {_plain(str(folder.path))}", soft_wrap=True)
 
 
+def near(path: Path) -> Path:
+    """A path as short as it can be typed here."""
+    whole = path.resolve()
+    return whole.relative_to(Path.cwd()) if whole.is_relative_to(Path.cwd()) else path
+
+
 def show_end(path: Path, out: Console) -> None:
     """Print what a sweep found and where it lies, with the commands that look further."""
+    path = near(path)
     folder = read(path)
     out.print(f"{text.plural(len(folder.history.trials), 'trial')}: {counted(folder)}", soft_wrap=True)
     if folder.ranked():
@@ -232,9 +239,8 @@ def mlflow_command(folder: Folder) -> str:
     uri = tracking_uri(folder.path, (folder.spec.get("mlflow") or {}).get("uri"))
     if uri.startswith("http"):
         return uri
-    file = Path(uri.removeprefix("sqlite:///"))
-    if uri.startswith("sqlite:///") and file.is_relative_to(Path.cwd()):
-        uri = f"sqlite:///{file.relative_to(Path.cwd())}"
+    if uri.startswith("sqlite:///"):
+        uri = f"sqlite:///{near(Path(uri.removeprefix('sqlite:///')))}"
     return f"mlflow server --backend-store-uri {uri} --port 5000"
 
 
@@ -246,7 +252,7 @@ def _example(folder: Folder) -> str:
 def show_trial(folder: Folder, trial: Trial, out: Console) -> None:
     """Print one trial: how it ended and why, its parameters, its curve."""
     style = STYLES.get(trial.state, "default")
-    out.print(f"[bold]{trial.id}[/]  [{style}]{trial.state}[/]  {_plain(why(folder, trial))}", soft_wrap=True)
+    out.print(f"[bold]{trial.id}[/]  [{style}]{trial.state}[/]  {_plain(why(folder, trial))}".rstrip(), soft_wrap=True)
     place = _place(folder, trial)
     facts = [
         f"{folder.objective} {text.value(trial.objective)}{place}",

@@ -25,9 +25,16 @@ def plain(width: int = 200) -> tuple[live.PlainLines, io.StringIO]:
 def test_a_line_says_it_all_in_plain_text() -> None:
     assert live.line(STATUS) == (
         "searching  18 of 48 trials ended  12 running, 4 complete, 13 stopped, 1 diverged  "
-        "best 0.01234 (t00007)  3457 updates/s  1m35s left"
+        "best 0.01234 (t00007)  3457 updates/s  about 1m35s left"
     )
     assert live.line({"phase": "starting"}) == "starting"
+
+
+def test_time_left_is_told_only_while_searching() -> None:
+    assert live.time_left(STATUS) == "about 1m35s left"
+    assert live.time_left({**STATUS, "phase": "finishing"}) == ""
+    assert live.time_left({**STATUS, "eta_s": None}) == ""
+    assert live.time_left({**STATUS, "eta_s": 0.0}) == "about 1.0s left"
 
 
 def test_lines_come_every_five_seconds_and_at_each_change_of_phase(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,7 +75,7 @@ def test_the_table_shows_every_figure() -> None:
     out.print(live.render(STATUS, 75.0))
     said = out.file.getvalue()  # type: ignore[attr-defined]
     for words in ("curves-1", "01:15", "18 of 48", "12 running", "1 diverged", "0.01234", "t00007", "mu_max=0.995",
-                  "300: 20 → 8", "900: 8 → 3", "3457 updates/s", "43.2k done", "up to date", "1m35s left"):  # fmt: skip
+                  "300: 20 → 8", "900: 8 → 3", "3457 a second", "43.2k in all", "up to date", "1m35s left"):  # fmt: skip
         assert words in said
     assert "failed" not in said
     assert "warning" not in said
