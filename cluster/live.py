@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import termios
 import time
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -131,11 +133,14 @@ class LiveTable:
         self._live = Live(console=out, refresh_per_second=4, get_renderable=self._draw)
 
     def __enter__(self) -> Self:
+        self._echo = _quiet_ctrl_c()
         self._live.start()
         return self
 
     def __exit__(self, *error: object) -> None:
         self._live.stop()
+        if self._echo is not None:
+            termios.tcsetattr(sys.stdin, termios.TCSANOW, self._echo)
 
     def __call__(self, status: Status) -> None:
         """Take a new state; it is drawn with the next refresh."""
@@ -144,6 +149,17 @@ class LiveTable:
 
     def _draw(self) -> RenderableType:
         return render(self._status, time.monotonic() - self._began)
+
+
+def _quiet_ctrl_c() -> list[Any] | None:
+    """Keep the terminal from writing ^C into the table; returns what to restore, None where there is no terminal."""
+    try:
+        before, quiet = termios.tcgetattr(sys.stdin), termios.tcgetattr(sys.stdin)
+        quiet[3] &= ~termios.ECHOCTL
+        termios.tcsetattr(sys.stdin, termios.TCSANOW, quiet)
+    except (termios.error, ValueError, OSError):
+        return None
+    return before
 
 
 def render(status: Status, elapsed_s: float) -> RenderableType:
