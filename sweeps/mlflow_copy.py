@@ -35,7 +35,7 @@ class Copy:
         self.experiment = experiment or self.spec.get("name") or "musweep"
         self.parent = ""
         self.refused: dict[int, str] = {}
-        """Trials that MLflow will never take, with its words."""
+        """Trials that MLflow did not take whole, with its words."""
         self.done: set[int] = set()
         self._experiment_id = ""
         self._children: dict[str, tuple[str, str]] = {}  # by uid: run id, status
@@ -66,7 +66,7 @@ class Copy:
         self._begin(history)
         over = final or history.closed is not None
         for trial in history.trials.values():
-            if trial.number not in self.done and trial.number not in self.refused:
+            if trial.number not in self.done:
                 go_on()
                 self._push_trial(follower, trial, over)
         if over:
@@ -143,17 +143,20 @@ class Copy:
         killed = self._children.get(tracked.trial_uid(follower.history.sweep_id, trial), ("", ""))[1] == "KILLED"
         if not ended and (killed and trial.number in self._sent if over else not late):
             return
-        try:
-            self._write_trial(follower, trial, over)
-        except Exception as error:
-            # What MLflow calls invalid stays invalid: one such trial must not hold up the others.
-            if getattr(error, "error_code", "") != "INVALID_PARAMETER_VALUE":
-                raise
-            self.refused[trial.number] = tracked.redact(str(error))
+        for with_params in (True, False):
+            try:
+                self._write_trial(follower, trial, over, with_params)
+                break
+            except Exception as error:
+                # What MLflow calls invalid stays invalid (a param it has otherwise, from an older version, say):
+                # one such trial must not hold up the others.
+                if getattr(error, "error_code", "") != "INVALID_PARAMETER_VALUE":
+                    raise
+                self.refused[trial.number] = tracked.redact(str(error))
         if ended:
             self.done.add(trial.number)
 
-    def _write_trial(self, follower: tracked.Follower, trial: Trial, over: bool) -> None:
+    def _write_trial(self, follower: tracked.Follower, trial: Trial, over: bool, with_params: bool) -> None:
         """Create, fill and end a child, each step left out that is not due: three requests for a short trial."""
         sweep_id = follower.history.sweep_id
         uid = tracked.trial_uid(sweep_id, trial)
@@ -175,7 +178,7 @@ class Copy:
         if ended:
             end = tracked.millis(trial.ended_at or follower.now)
             points += [(name, value, end, trial.updates) for name, value in tracked.final_metrics(trial).items()]
-        params = tracked.trial_params(trial) if sent is None else {}
+        params = tracked.trial_params(trial) if sent is None and with_params else {}
         self.client.write(run_id, points, params, tags)
         self._sent[trial.number] = (sent or set()) | set(fresh)
         self._sent_at[trial.number] = time.time()

@@ -11,7 +11,6 @@ import fcntl
 import json
 import logging
 import os
-import sqlite3
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -108,9 +107,6 @@ def _make_sqlite(path: Path) -> None:
         making = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         making.unlink(missing_ok=True)
         MlflowClient(tracking_uri=f"sqlite:///{making}").search_experiments(max_results=1)
-        database = sqlite3.connect(making)
-        database.execute("PRAGMA journal_mode=WAL")  # kept in the file: a browsing server does not block us
-        database.close()
         making.replace(path)
 
 
@@ -259,8 +255,9 @@ def sync(folder: Path, uri: str | None = None, experiment: str | None = None, *,
         follower.apply(journal.read(folder / "journal.jsonl"))
         copy = Copy(folder, connect(uri), uri, experiment or wanted.get("experiment"), repair=True)
         copy.push(follower, final=True)
-    left = f", {len(copy.refused)} refused: {next(iter(copy.refused.values()))}" if copy.refused else ""
-    return f"{len(copy.done) - len(copy.refused)} trials in experiment {copy.experiment} at {tracked.redact(uri)}{left}"
+    words = next(iter(copy.refused.values()), "")
+    left = f"; params of {len(copy.refused)} refused: {words}" if copy.refused else ""
+    return f"{len(copy.done)} trials in experiment {copy.experiment} at {tracked.redact(uri)}{left}"
 
 
 def _wanted(folder: Path) -> dict[str, Any]:

@@ -1,0 +1,411 @@
+import math
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sweeps import history, tracked, tracking
+from sweeps.history import END_STATES, Trial
+from sweeps.mlflow_copy import Copy
+from tests.sweeps import told
+
+STATES = {
+    f"t{n:05d}": state for n, state in enumerate(["complete", "stopped", "diverged", "failed", "complete", "skipped"])
+}
+HUGE = sys.float_info.max  # how MLflow's SQL store holds an infinity
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow takes seconds to make its tables: once is enough."""
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    tracking.connect(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def storage(tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of sweeps with an empty MLflow database."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    shutil.copy(empty_database, tmp_path / "mlflow.db")
+    return tmp_path
+
+
+class Found:
+    """What MLflow holds."""
+
+    def __init__(self, storage: Path) -> None:
+        self.client = tracking.connect(f"sqlite:///{storage / 'mlflow.db'}")
+        experiment = self.client.get_experiment_by_name("told")
+        runs = list(self.client.search_runs([experiment.experiment_id])) if experiment else []
+        parents = [run for run in runs if tracked.PARENT not in run.data.tags]
+        assert len(parents) <= 1
+        self.parent = parents[0] if parents else None
+        self.runs = [run for run in runs if tracked.PARENT in run.data.tags]
+        self.children = {run.info.run_name: run for run in self.runs}
+
+    def points(self, trial: str) -> list[tuple[str, int, float, int]]:
+        """(name, update, value, time) of all that was logged of a trial."""
+        run = self.children[trial]
+        return sorted(
+            (point.key, point.step, "nan" if math.isnan(point.value) else point.value, point.timestamp)
+            for name in run.data.metrics
+            for point in self.client.get_metric_history(run.info.run_id, name)
+        )
+
+
+def wanted(folder: Path, trial: Trial) -> list[tuple[str, int, Any, int]]:
+    """The points that the told journal has of a trial, with the time of their first report."""
+    times = {10: 2, 20: 3, 30: 4, 40: 102 if trial.number == 0 else 103}
+    points = [
+        (name, update, "nan" if math.isnan(value) else min(value, HUGE), round((told.START + times[update]) * 1000))
+        for update, metrics in trial.metrics.items()
+        for name, value in metrics.items()
+    ]
+    ended = round((trial.ended_at or 0) * 1000)
+    finals = {"updates": trial.updates, "work": trial.work, "wall_s": trial.wall_s, "objective": trial.objective}
+    return sorted([*points, *((n, trial.updates, v, ended) for n, v in finals.items() if v is not None)])
+
+
+def check_complete(folder: Path) -> Found:
+    """MLflow has exactly the told sweep."""
+    found = Found(folder.parent)
+    told_of = {trial.id: trial for trial in history.load(folder).trials.values()}
+    assert sorted(run.info.run_name for run in found.runs) == sorted(told_of)
+    for name, run in found.children.items():
+        assert run.info.status == ("FAILED" if STATES[name] == "failed" else "FINISHED")
+        assert run.data.tags["musweep.state"] == STATES[name]
+        assert run.data.tags["musweep.reason"] == f"why {STATES[name]}"
+        assert found.points(name) == wanted(folder, told_of[name])
+    assert found.parent is not None
+    assert found.parent.info.status == "FINISHED"
+    return found
+
+
+def mirror(folder: Path, connect: Callable[[str], Any] = tracking.connect, timeout: float = 20.0) -> bool:
+    """One life of a mirror."""
+    follower = tracking.Mirror(folder, connect=connect)
+    follower.start()
+    try:
+        return follower.drain(timeout)
+    finally:
+        follower.stop()
+
+
+class Faulty:
+    """A client that consults `fault(name)` before and after each request that writes."""
+
+    WRITES = ("create_run", "write", "set_terminated", "update_run", "log_text", "log_artifact", "create_experiment")
+
+    def __init__(self, client: Any, before: Callable[[str], None], after: Callable[[str], None]) -> None:
+        self._client, self._before, self._after = client, before, after
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._client, name)
+        if name not in self.WRITES:
+            return method
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self._before(name)
+            result = method(*args, **kwargs)
+            self._after(name)
+            return result
+
+        return call
+
+
+def nothing(name: str) -> None:
+    pass
+
+
+def test_a_finished_sweep_in_mlflow(storage: Path) -> None:
+    folder = told.write(storage / "sweep")
+    (folder / "report.html").write_text("<html>")
+    assert mirror(folder)
+    found = check_complete(folder)
+    assert found.parent is not None
+    parent = found.parent.data
+    assert parent.tags["musweep.git_sha"] == "0123abcd"
+    assert parent.tags["musweep.git_dirty"] == "true"
+    assert parent.tags["musweep.version.torch"] == "2.13.0"
+    assert parent.params["search.algorithm"] == "random"
+    assert parent.metrics == {"trials": 6.0, "best_objective": 1 / 40 + 1}
+    run_id = found.parent.info.run_id
+    assert sorted(file.path for file in found.client.list_artifacts(run_id)) == ["report.html", "spec.json"]
+    child = found.children["t00001"]
+    assert child.data.tags[tracked.TRIAL_UID] == f"{told.SWEEP_ID}/t00001/search/0"
+    assert child.data.tags[tracked.PARENT] == run_id
+    assert child.data.tags["musweep.stopped_at_rung"] == "20"
+    assert child.data.params["lr"] == "0.2"
+    assert child.data.params["one_minus_mu_max"] == "0.1"
+    assert child.data.params["seed.sweep"] == "7"
+    assert "mu_max" not in found.children["t00000"].data.params  # plain SGD
+    assert child.info.start_time == round((told.START + 1) * 1000)
+    assert child.info.end_time == round((told.START + 3) * 1000)
+
+
+def test_killed_at_every_commit(storage: Path) -> None:
+    """A new mirror after each commit, and at each of them as many children as trials that ended or were shown."""
+    folder = storage / "sweep"
+    for commit in told.commits():
+        told.write(folder, [commit])
+        assert mirror(folder)
+        found, now = Found(storage), history.load(folder)
+        assert sorted(found.children) == sorted(trial.id for trial in now.trials.values())
+        assert len(found.runs) == len(found.children)
+        running = {name for name, run in found.children.items() if run.info.status == "RUNNING"}
+        if now.closed is not None:
+            assert not running
+        assert found.parent is not None
+        expected = {None: "RUNNING", "interrupted": "KILLED", "finished": "FINISHED"}[now.closed]
+        assert found.parent.info.status == expected
+    check_complete(folder)
+
+
+def test_killed_after_every_request(storage: Path) -> None:
+    """Each life makes one more request than its forerunner got through, then dies without a word."""
+
+    class Killed(BaseException):
+        pass
+
+    folder = told.write(storage / "sweep")
+    follower = tracked.Follower()
+    follower.apply(tracking.journal.read(folder / "journal.jsonl"))
+    uri = f"sqlite:///{storage / 'mlflow.db'}"
+    lives = 0
+    while True:
+        lives += 1
+        left = [lives % 3]
+
+        def die(name: str, left: list[int] = left) -> None:
+            if left[0] == 0:
+                raise Killed
+            left[0] -= 1
+
+        try:
+            client = Faulty(tracking.connect(uri), nothing, die)
+            Copy(folder, client, uri, None, repair=False).push(follower, final=False)
+            break
+        except Killed:
+            assert lives < 60
+    assert lives > 10
+    check_complete(folder)
+
+
+def test_an_outage_is_made_up_for(storage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Down at the start, then failing before or after every other request has taken effect."""
+    monkeypatch.setattr(tracking, "BACKOFF_S", (0.001, 0.01))
+    folder = told.write(storage / "sweep")
+    calls = [0]
+
+    def flaky(name: str) -> None:
+        calls[0] += 1
+        if calls[0] % 5 == 3:
+            raise ConnectionError("no answer from http://me:hunter2@server:5000")
+
+    def connect(uri: str) -> Any:
+        calls[0] += 1
+        if calls[0] < 4:
+            raise ConnectionError("down")
+        return Faulty(tracking.connect(uri), flaky, flaky)
+
+    assert mirror(folder, connect)
+    check_complete(folder)
+
+
+def test_a_dead_mlflow_costs_nothing_and_is_told(storage: Path) -> None:
+    folder = told.write(storage / "sweep")
+
+    def connect(uri: str) -> Any:
+        raise ConnectionError("no answer from http://me:hunter2@server:5000")
+
+    follower = tracking.Mirror(folder, connect=connect)
+    assert not follower.drain(10)  # not started: says so at once
+    follower.start()
+    assert not follower.drain(0.3)
+    status = follower.status()
+    assert status["behind"] == 6
+    assert status["error"] == "ConnectionError: no answer from http://me:***@server:5000"
+    follower.stop()
+    assert mirror(folder)
+    check_complete(folder)
+
+
+def test_the_mirror_keeps_up_with_a_running_sweep(storage: Path) -> None:
+    folder = storage / "sweep"
+    said = told.commits()
+    told.write(folder, said[:1])
+    follower = tracking.Mirror(folder)
+    follower.start()
+    for commit in said[1:]:
+        told.write(folder, [commit])
+        assert follower.drain(20)
+    assert follower.status() == {"behind": 0, "error": None, "uri": f"sqlite:///{storage / 'mlflow.db'}"}
+    (folder / "report.html").write_text("<html>")  # written after the sweep was closed
+    assert follower.drain(20)
+    follower.stop()
+    found = check_complete(folder)
+    assert found.parent is not None
+    assert "report.html" in [file.path for file in found.client.list_artifacts(found.parent.info.run_id)]
+
+
+def test_short_trials_appear_when_they_end(storage: Path) -> None:
+    """Three requests each; a trial younger than ten seconds is not shown before."""
+    now = time.time() - told.START
+    said = [[told.opened(1, now)], [told.ask(n, now) for n in range(3)], [told.report([0, 1, 2], 10, now)]]
+    folder = told.write(storage / "sweep", said)
+    names: list[str] = []
+    connect = lambda uri: Faulty(tracking.connect(uri), names.append, nothing)  # noqa: E731
+    assert mirror(folder, connect)
+    assert Found(storage).children == {}
+    told.write(folder, [[told.end(n, "complete", 10, now) for n in range(3)]])
+    names.clear()
+    assert mirror(folder, connect)
+    assert [name for name in names if name == "create_run"] == ["create_run"] * 3
+    assert names.count("set_terminated") == 3
+    assert names.count("write") == 4  # one is the parent's sign of life
+    assert len(names) == 10
+
+
+def test_sync_repairs_whatever_mlflow_holds(storage: Path) -> None:
+    folder = told.write(storage / "sweep")
+    assert tracking.sync(folder).startswith("6 trials in experiment told at sqlite:///")
+    before = check_complete(folder)
+    assert tracking.sync(folder).startswith("6 trials")  # again: nothing changes
+    assert {n: r.info.run_id for n, r in check_complete(folder).children.items()} == {
+        n: r.info.run_id for n, r in before.children.items()
+    }
+    client = before.client
+    client.delete_run(before.children["t00000"].info.run_id)  # one is gone,
+    client.update_run(before.children["t00001"].info.run_id, status="RUNNING")  # one was left running,
+    client.set_tag(before.children["t00003"].info.run_id, "musweep.state", "complete")  # one tells a lie,
+    tags = dict(before.children["t00004"].data.tags)
+    client.create_run(before.children["t00004"].info.experiment_id, tags=tags, run_name="t00004")  # and one is doubled
+    tracking.sync(folder)
+    check_complete(folder)
+
+
+def test_sync_ends_a_sweep_whose_driver_died(storage: Path) -> None:
+    folder = told.write(storage / "sweep", told.commits()[:5])
+    assert mirror(folder)
+    assert Found(storage).parent.info.status == "RUNNING"  # type: ignore[union-attr]
+    tracking.sync(folder)
+    found = Found(storage)
+    assert {name: run.info.status for name, run in found.children.items()} == {
+        "t00000": "KILLED", "t00001": "FINISHED", "t00002": "FINISHED", "t00003": "KILLED",
+    }  # fmt: skip
+    assert found.parent is not None
+    assert found.parent.info.status == "KILLED"
+    told.write(folder, told.commits()[6:])  # and a resume finishes it
+    assert mirror(folder)
+    check_complete(folder)
+
+
+def test_one_trial_that_mlflow_refuses_loses_no_metrics(storage: Path) -> None:
+    folder = told.write(storage / "sweep")
+    found_out = tracking.connect(f"sqlite:///{storage / 'mlflow.db'}")
+    experiment = found_out.create_experiment("told", artifact_location=(storage / "a").as_uri())
+    uid = f"{told.SWEEP_ID}/t00001/search/0"
+    tags = {tracked.SWEEP_ID: told.SWEEP_ID, tracked.TRIAL_UID: uid, tracked.PARENT: "older"}
+    run = found_out.create_run(experiment, tags=tags, run_name="t00001")
+    found_out.log_param(run.info.run_id, "lr", "another")  # MLflow never changes a param
+    assert "params of 1 refused: Changing param values is not allowed" in tracking.sync(folder)
+    found = check_complete(folder)
+    assert found.children["t00001"].data.params == {"lr": "another"}
+
+
+def test_a_mirror_and_a_sync_do_not_meet(storage: Path) -> None:
+    folder = told.write(storage / "sweep")
+    follower = tracking.Mirror(folder)
+    follower.start()
+    assert follower.drain(20)
+    with pytest.raises(tracking.MirrorBusy, match="another process is mirroring"):
+        tracking.sync(folder)
+    follower.stop()
+    tracking.sync(folder)
+
+
+def test_passwords_stay_out_of_the_folder(storage: Path) -> None:
+    folder = told.write(storage / "sweep")
+    uri = f"sqlite:///{storage / 'mlflow.db'}"
+    secret = "https://me:hunter2@server:5000"
+    spec = {**told.SPEC, "mlflow": {"enabled": True, "uri": secret, "experiment": None}}
+    (folder / "spec.json").write_text(tracking.json.dumps(spec))
+    assert "https://me:***@server:5000" in tracking.sync(folder, connect=lambda _: tracking.connect(uri))
+    for path in [*folder.rglob("*"), *(storage / "mlartifacts").rglob("*"), storage / "mlflow.db"]:
+        if path.is_file() and path != folder / "spec.json":
+            assert b"hunter2" not in path.read_bytes(), path
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("postgresql://me:s3cr@t@host/db", "postgresql://me:***@host/db"),
+        ("x https://a:b@c/d and https://e:f@g", "x https://a:***@c/d and https://e:***@g"),
+        ("http://host:5000/a@b", "http://host:5000/a@b"),
+        ("sqlite:////tmp/mlflow.db", "sqlite:////tmp/mlflow.db"),
+    ],
+)
+def test_redact(text: str, clean: str) -> None:
+    assert tracked.redact(text) == clean
+
+
+def test_where_runs_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert tracking.tracking_uri(tmp_path / "sweep") == f"sqlite:///{tmp_path / 'mlflow.db'}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://a")
+    assert tracking.tracking_uri(tmp_path / "sweep") == "http://a"
+    assert tracking.tracking_uri(tmp_path / "sweep", "http://b") == "http://b"
+
+
+def test_every_end_state_has_an_mlflow_state() -> None:
+    trials = [Trial(0, {}, {}, "search", "p", 0, 0, 0.0, state=state) for state in END_STATES]
+    assert [tracked.trial_status(trial) for trial in trials] == [
+        "FINISHED",
+        "FINISHED",
+        "FINISHED",
+        "FAILED",
+        "FINISHED",
+    ]
+
+
+def test_two_processes_make_one_sound_database(tmp_path: Path) -> None:
+    """Both start on an empty folder; a third was killed while it was at it."""
+    (tmp_path / ".mlflow.db.1.tmp").write_bytes(b"half a database")
+    code = "import sys; from sweeps import tracking; print(tracking.connect(sys.argv[1]).get_experiment('0').name)"
+    command = [sys.executable, "-c", code, f"sqlite:///{tmp_path / 'mlflow.db'}"]
+    root = Path(__file__).parents[2]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=root) for _ in range(2)]
+    for child in both:
+        out, err = child.communicate(timeout=120)
+        assert (out, err) == (b"Default\n", b"")  # and without a word of migrations
+    with sqlite3.connect(tmp_path / "mlflow.db") as database:
+        assert database.execute("pragma integrity_check").fetchone() == ("ok",)
+    database.close()
+
+
+def test_importing_tracking_leaves_mlflow_for_later() -> None:
+    code = "import sys, sweeps.tracking; print('mlflow' in sys.modules)"
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, check=True)
+    assert done.stdout.strip() == "False"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have a niceness of their own only on Linux")
+def test_the_mirror_gives_way(storage: Path) -> None:
+    found = []
+
+    def connect(uri: str) -> Any:
+        found.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+        return tracking.connect(uri)
+
+    assert mirror(told.write(storage / "sweep"), connect)
+    assert found == [min(19, os.getpriority(os.PRIO_PROCESS, 0) + 10)]
