@@ -48,6 +48,15 @@ def resolve(folder: Path, spec: SweepSpec) -> Resolved:
     return resolved
 
 
+def places(folder: Path, spec: SweepSpec) -> tuple[int, int]:
+    """Workers and group size, known at once: Ray and the board can start while the engines are measured."""
+    stored = folders.read_spec_file(folder).get("resolved")
+    if stored:
+        return stored["workers"], stored["group_size"]
+    workers = _workers(spec)
+    return workers, _group_size(spec, workers)
+
+
 def choose(spec: SweepSpec) -> Resolved:
     """Choose for this machine; takes about half a second for each shape."""
     workers = _workers(spec)

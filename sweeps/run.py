@@ -13,6 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from typing import Any
 from sweeps import folder as folders
 from sweeps import history, journal, store, tracking
 from sweeps.lease import Lease
-from sweeps.resolve import Resolved, resolve
+from sweeps.resolve import Resolved, places, resolve
 from sweeps.spec import SweepSpec
 
 StatusCallback = Callable[[dict[str, Any]], None]
@@ -68,7 +69,6 @@ class _Drive:
 
     folder: Path
     spec: SweepSpec
-    resolved: Resolved
     on_status: StatusCallback | None
     report: ReportWriter | None
     mirror: tracking.Mirror | None
@@ -127,18 +127,18 @@ def _drive(
 ) -> Path:
     _quiet()
     _say(on_status, folder, "starting")
+    workers, slots = places(folder, spec)
     with contextlib.ExitStack() as stack:
-        starting = threading.Thread(target=_import_ray, daemon=True)  # seconds of imports, beside the calibration
-        starting.start()
-        resolved = resolve(folder, spec)
-        starting.join()
-        stack.enter_context(_ray(resolved))
+        # Ray and the board take seconds to start, and so does measuring the engines: side by side.
+        resolving = stack.enter_context(ThreadPoolExecutor(1)).submit(resolve, folder, spec)
+        stack.enter_context(_ray(workers))
+        board = _board(folder, spec, epoch, extend, workers, slots)
         mirror = tracking.Mirror(folder, spec) if spec.mlflow.enabled else None
-        drive = _Drive(folder, spec, resolved, on_status, report, mirror, _Rows(folder))
+        drive = _Drive(folder, spec, on_status, report, mirror, _Rows(folder))
         if mirror is not None:
             mirror.start()
         try:
-            _tune(drive, epoch, extend)
+            _tune(drive, board, resolving.result())
         finally:
             drive.phase = "finishing"
             _say(on_status, folder, "finishing")
@@ -149,37 +149,50 @@ def _drive(
     return folder
 
 
-def _tune(drive: _Drive, epoch: int, extend: int) -> None:
+def _board(folder: Path, spec: SweepSpec, epoch: int, extend: int, groups: int, slots: int) -> Any:
+    """Start the board's actor; it replays the journal while others start."""
+    from sweeps.board_actor import BoardActor
+
+    path, plain = str(folder.resolve()), spec.model_dump(mode="json")  # actors have a working directory of their own
+    return BoardActor.options(max_concurrency=1000).remote(path, plain, groups, slots, epoch, extend)
+
+
+def _tune(drive: _Drive, board: Any, resolved: Resolved) -> None:
     """Have Ray Tune place the groups and wait until the board says that the sweep is over."""
     import ray
     from ray import tune
 
-    from sweeps.board_actor import BoardActor
     from sweeps.callback import LostGroups
     from sweeps.seats import Seats
     from sweeps.worker import GroupWorker
 
-    resolved, folder = drive.resolved, drive.folder.resolve()  # workers have a working directory of their own
-    spec = drive.spec.model_dump(mode="json")
-    board = BoardActor.options(name=f"board-{folder.name}", max_concurrency=1000).remote(
-        str(folder), spec, resolved.workers, resolved.group_size, epoch, extend
-    )
-    ray.get(board.ready.remote())
-    place = {"folder": str(folder), "spec": spec, "engines": resolved.engines, "device": resolved.device}
-    resources = {"cpu": drive.spec.resources.cpu, "gpu": drive.spec.resources.gpu}
+    folder, resources = drive.folder.resolve(), drive.spec.resources
+    place = {
+        "folder": str(folder),
+        "spec": drive.spec.model_dump(mode="json"),
+        "engines": resolved.engines,
+        "device": resolved.device,
+        "board": board,
+    }
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(resolved.workers)  # one by one they would wait for each other
     tuner = tune.Tuner(
-        tune.with_resources(GroupWorker, resources),
-        tune_config=tune.TuneConfig(search_alg=Seats(resolved.workers, {**place, "board": board}), num_samples=-1,
-                                    metric="trials", mode="min", trial_dirname_creator=lambda trial: trial.trial_id),
+        tune.with_resources(GroupWorker, {"cpu": resources.cpu, "gpu": resources.gpu}),
+        tune_config=tune.TuneConfig(
+            metric="trials",
+            mode="min",
+            search_alg=Seats(resolved.workers, place),
+            num_samples=-1,
+            trial_dirname_creator=lambda trial: str(trial.trial_id),
+        ),
         run_config=tune.RunConfig(
             name="tune",
             storage_path=str(folder / "ray"),
             failure_config=tune.FailureConfig(max_failures=5),
-            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # groups keep their own
             callbacks=[LostGroups(board)],
             verbose=0,
         ),
-    )  # fmt: skip
+    )
     reason = "failed"
     try:
         with _watch(drive, board):
@@ -285,12 +298,8 @@ def _quiet() -> None:
         os.environ.setdefault(name, value)
 
 
-def _import_ray() -> None:
-    import ray.tune  # noqa: F401
-
-
 @contextlib.contextmanager
-def _ray(resolved: Resolved) -> Iterator[None]:
+def _ray(workers: int) -> Iterator[None]:
     """A Ray of our own on this machine, unless the caller has started one."""
     import ray
 
@@ -299,7 +308,7 @@ def _ray(resolved: Resolved) -> Iterator[None]:
         return
     ray.init(
         address="local",
-        num_cpus=max(resolved.workers, 1),
+        num_cpus=workers,
         include_dashboard=False,
         log_to_driver=False,
         logging_level=logging.ERROR,

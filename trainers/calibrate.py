@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from trainers.config import ENGINES, InitConfig, MethodConfig, NetConfig, SeedConfig, TrialConfig
@@ -29,11 +30,24 @@ def choose(
     """Return the fastest engine for k trials of a shape, and its seconds for one update of one trial.
 
     Takes under a second where an update is fast: the median of a few short rounds, the engines in turn, so that
-    whatever else the machine does meets all of them. On the calling thread, with its number of threads.
+    whatever else the machine does meets all of them; on a CPU in seconds of this thread, which others do not
+    lengthen. With one thread, as workers have.
     """
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return _choose(net, batch, task, k, device, dtype)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _choose(net: NetConfig, batch: int, task: Task, k: int, device: str, dtype: str) -> tuple[str, float]:
     from trainers.data import Data
     from trainers.group import make_engine
 
+    clock = time.thread_time if device == "cpu" else time.perf_counter
     data = Data(task, device, dtype)
     engines = {name: make_engine(name, net, batch, data) for name in ENGINES}
     for name, engine in engines.items():
@@ -44,8 +58,8 @@ def choose(
             engine.add(TrialConfig(number, net, init, method, 1_000_000, batch, SeedConfig(0, "calibrate")))
     # The first update of each touches its memory; the second says how many make a round.
     for engine in engines.values():
-        _seconds(engine, 1)
-    first = {name: _seconds(engine, 1) for name, engine in engines.items()}
+        _seconds(engine, 1, clock)
+    first = {name: _seconds(engine, 1, clock) for name, engine in engines.items()}
     best = min(first.values())
     rounds = {name: [seconds] for name, seconds in first.items()}
     contenders = [name for name in engines if first[name] <= _HOPELESS * best]
@@ -54,19 +68,19 @@ def choose(
         for name in contenders:
             engine = engines[name]
             updates = max(1, min(200, math.floor(share / (first[name] * len(engine.numbers())))))
-            rounds[name].append(_seconds(engine, updates))
+            rounds[name].append(_seconds(engine, updates, clock))
     medians = {name: _median(seconds[1:] or seconds) for name, seconds in rounds.items()}
     fastest = min(medians, key=lambda name: medians[name])
     return fastest, medians[fastest]
 
 
-def _seconds(engine: Engine, updates: int) -> float:
+def _seconds(engine: Engine, updates: int, clock: Callable[[], float]) -> float:
     """Seconds of one update of one trial, over so many updates of each."""
     numbers = engine.numbers()
     until = {number: engine.update(number) + updates for number in numbers}
-    start = time.perf_counter()
+    start = clock()
     engine.advance(until)
-    return (time.perf_counter() - start) / (updates * len(numbers))
+    return (clock() - start) / (updates * len(numbers))
 
 
 def _median(values: list[float]) -> float:
