@@ -204,6 +204,6 @@ def render(status: Status, elapsed_s: float) -> RenderableType:
         grid.add_row("MLflow", "up to date" if not behind else f"{text.plural(behind, 'trial')} behind")
     for trouble in troubles(status):
         grid.add_row("[yellow]warning[/]", f"[yellow]{escape(trouble)}[/]")
-    foot = "[dim]Ctrl-C stops cleanly; it can be resumed[/]"
+    foot = None if phase == "done" else "[dim]Ctrl-C stops cleanly; it can be resumed[/]"
     title = f"[bold]{escape(str(status.get('sweep_id', 'musweep')))}[/]"
     return Panel(grid, title=title, title_align="left", subtitle=foot, subtitle_align="right", box=box.ROUNDED)
