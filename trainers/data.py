@@ -52,7 +52,8 @@ def batch_span(n: int, batch: int, seed: SeedConfig, start: int, count: int) -> 
 
 def batch_indices(n: int, batch: int, seed: SeedConfig, t: int) -> Indices:
     """Return the examples of update `t`, [B]; see `batch_span`."""
-    return batch_span(n, batch, seed, t, 1)[0]
+    rows: Indices = batch_span(n, batch, seed, t, 1)[0]
+    return rows
 
 
 def index_tensors(n: int, batch: int, starts: Sequence[tuple[SeedConfig, int]], count: int) -> tuple[Tensor, ...]:

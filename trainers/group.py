@@ -84,7 +84,7 @@ class Group:
         return self._evaluate(self._engines, list(numbers))
 
     def fork(self, numbers: Iterable[int], updates: int, mu: float) -> dict[int, dict[str, float]]:
-        """Return the objectives after `updates` more updates at min(mu_t, mu), on copies: the trials stay as they are."""
+        """Return the objectives after `updates` more updates at min(mu_t, mu); the trials stay as they are."""
         numbers = list(numbers)
         until = {}
         for number in numbers:

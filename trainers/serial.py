@@ -26,10 +26,9 @@ class SerialTrial:
         state = initial_state(config, dtype) if state is None else state
         self.net = models.build(config.net, dtype)
         models.set_parameters(self.net, state.params)
-        shaped = models.build(config.net, dtype)
-        models.set_parameters(shaped, state.velocity)
         self.params = list(self.net.parameters())
-        self.velocity = [v.detach() for v in shaped.parameters()]
+        # As nn.Linear has its parameters: weights [O, I], then biases, of each layer.
+        self.velocity = [v.to(dtype, copy=True) for w, b in state.velocity for v in (w.T.contiguous(), b)]
         self.update = state.update
         self.diverged_at = state.diverged_at
 
@@ -73,13 +72,9 @@ class SerialTrial:
 
     def state(self) -> TrialState:
         """Copy the state out."""
-        velocity = models.build(self.config.net, self.params[0].dtype)
-        with torch.no_grad():
-            for p, v in zip(velocity.parameters(), self.velocity, strict=True):
-                p.copy_(v)
-        return TrialState(
-            self.update, models.get_parameters(self.net), models.get_parameters(velocity), self.diverged_at
-        )
+        pairs = zip(self.velocity[::2], self.velocity[1::2], strict=True)
+        velocity = [(w.T.contiguous().clone(), b.clone()) for w, b in pairs]
+        return TrialState(self.update, models.get_parameters(self.net), velocity, self.diverged_at)
 
     def evaluate(self, part: Part) -> dict[str, float]:
         """Return the metrics on a part."""

@@ -1,0 +1,56 @@
+import time
+
+import pytest
+
+from tests.trainers.cases import AUTOENCODER, task
+from trainers import group
+from trainers.calibrate import choose, shape_key
+from trainers.config import ENGINES, NetConfig, TrialConfig
+
+SMALL = NetConfig((20, 16, 16, 10), ("tanh", "tanh"), "softmax")
+
+
+class Sleeper:
+    """An engine that takes a known time for each update of each trial."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.updates: dict[int, int] = {}
+
+    def add(self, config: TrialConfig) -> None:
+        self.updates[config.number] = 0
+
+    def numbers(self) -> list[int]:
+        return list(self.updates)
+
+    def update(self, number: int) -> int:
+        return self.updates[number]
+
+    def advance(self, until: dict[int, int]) -> None:
+        end = time.thread_time() + self.seconds * sum(until[n] - self.updates[n] for n in until)
+        self.updates.update(until)
+        while time.thread_time() < end:
+            pass
+
+
+@pytest.mark.parametrize("fastest", ENGINES)
+def test_the_faster_engine_wins_and_its_time_is_told(fastest: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(group, "make_engine", lambda name, *rest: Sleeper(2e-4 if name == fastest else 4e-4))
+    name, seconds = choose(AUTOENCODER, 8, task(AUTOENCODER), 3)
+    assert name == fastest
+    assert seconds == pytest.approx(2e-4, rel=0.5)
+
+
+def test_a_small_net_is_stacked_and_it_takes_about_a_second() -> None:
+    start = time.thread_time()
+    name, seconds = choose(SMALL, 10, task(SMALL), 16)
+    assert time.thread_time() - start < 3
+    assert name == "stacked"  # by a factor of about ten
+    assert 0 < seconds < 1e-3
+
+
+def test_shapes_are_told_apart_by_all_that_stacking_needs() -> None:
+    other = NetConfig((20, 16, 16, 10), ("tanh", "relu"), "softmax")
+    squared = NetConfig((20, 16, 16, 10), ("tanh", "tanh"), "squared")
+    keys = {shape_key(SMALL, 10), shape_key(SMALL, 11), shape_key(other, 10), shape_key(squared, 10)}
+    assert len(keys) == 4

@@ -1,0 +1,44 @@
+import io
+
+import numpy as np
+import torch
+
+from tests.trainers.cases import NETS, data, same_bits, trial
+from trainers import inits
+from trainers.serial import SerialTrial
+from trainers.state import TrialState, initial_state
+
+
+def test_a_state_survives_a_file_without_pickle_bit_by_bit() -> None:
+    net = NETS["autoencoder"]
+    serial = SerialTrial(trial(net), data(net, "float32"))
+    serial.advance(5)
+    state = serial.state()
+    file = io.BytesIO()
+    np.savez(file, **state.to_arrays())  # type: ignore[arg-type]
+    file.seek(0)
+    back = TrialState.from_arrays(np.load(file, allow_pickle=False))
+    assert same_bits(back, state)
+    assert back.update == 5
+    assert back.diverged_at is None
+    state.diverged_at = 0
+    assert TrialState.from_arrays(state.to_arrays()).diverged_at == 0
+
+
+def test_a_trial_starts_from_its_init_at_rest() -> None:
+    config = trial(NETS["mlp-tanh"])
+    state = initial_state(config, torch.float64)
+    for (w, b), (drawn_w, drawn_b) in zip(
+        state.params, inits.initial(config.net, config.init, config.seed), strict=True
+    ):
+        assert np.array_equal(w.numpy(), drawn_w)
+        assert np.array_equal(b.numpy(), drawn_b)
+    assert all(not v.any() for pair in state.velocity for v in pair)
+
+
+def test_a_clone_shares_nothing_and_a_nan_is_seen() -> None:
+    state = initial_state(trial(NETS["no-hidden"]))
+    copy = state.clone()
+    copy.velocity[0][1][0] = float("nan")
+    assert state.is_finite()
+    assert not copy.is_finite()
