@@ -19,7 +19,8 @@ from optuna.trial import FrozenTrial, TrialState
 from sweeps import designs
 from sweeps.history import END_STATES
 from sweeps.journal import Record
-from sweeps.space import Internal, Params, point_id
+from sweeps.parameters import Float, Internal
+from sweeps.space import Params, point_id
 from sweeps.spec import SweepSpec
 from trainers.config import SeedConfig
 
@@ -157,6 +158,38 @@ class Proposer:
             elif record["type"] == "end" and record["trial"] in self._places:
                 objective = None if record["objective"] is None else float(record["objective"])
                 self.tell(record["trial"], record["state"], objective, scores.pop(record["trial"], {}))
+
+    @property
+    def study(self) -> Any:
+        """The Optuna study, for reading; `one_minus_log` parameters are in it as 1-x."""
+        return self._study
+
+    def export(self, storage: str, name: str) -> None:
+        """Copy the ended trials into an Optuna storage, for Optuna Dashboard; a study of that name is replaced.
+
+        Values are the user's own. The copy is one-way: nothing is ever read back from it.
+
+        Args:
+            storage: a URL as Optuna takes it, such as `sqlite:///optuna.db`.
+            name: the study's name there, such as the sweep's id.
+        """
+        store = optuna.storages.get_storage(storage)
+        if name in optuna.get_all_study_names(store):
+            optuna.delete_study(study_name=name, storage=store)
+        target = optuna.create_study(storage=store, study_name=name, direction=self._study.direction)
+        shapes = {name: _shown(self._space[name]) for name in self._distributions}
+        target.add_trials(
+            optuna.create_trial(
+                state=trial.state,
+                value=trial.value,
+                params={n: value for n, value in self._asked[number].items() if n in shapes},
+                distributions={n: shapes[n] for n in self._asked[number] if n in shapes},
+                intermediate_values=trial.intermediate_values,
+                user_attrs={"trial": f"t{number:05d}"},
+            )
+            for number, trial in zip(self._places, self._study.get_trials(deepcopy=False), strict=True)
+            if trial.state.is_finished()
+        )
 
     # -- proposing -----------------------------------------------------------------------------------------------
 
@@ -304,3 +337,10 @@ def _distribution(shape: Internal) -> Any:
     if shape.kind == "int":
         return optuna.distributions.IntDistribution(int(shape.low), int(shape.high), log=shape.log)
     return optuna.distributions.FloatDistribution(shape.low, shape.high, log=shape.log)
+
+
+def _shown(parameter: Any) -> Any:
+    """A parameter's distribution for readers: `one_minus_log` has no counterpart, so its range is shown as linear."""
+    if isinstance(parameter, Float) and parameter.scale == "one_minus_log":
+        return optuna.distributions.FloatDistribution(parameter.low, parameter.high)
+    return _distribution(parameter.internal(""))
