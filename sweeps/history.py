@@ -82,14 +82,16 @@ class History:
         """
         handler = _HANDLERS.get(record["type"])
         if handler is None:
-            raise journal.JournalError(f"journal record of unknown type {record['type']!r}: written by a newer musweep?")
+            raise journal.JournalError(
+                f"journal record of unknown type {record['type']!r}: written by a newer musweep?"
+            )
         handler(self, record)
 
 
 def _open(history: History, record: journal.Record) -> None:
     if record["format"] > journal.FORMAT:
         raise journal.JournalError(f"journal format {record['format']}: this musweep reads up to {journal.FORMAT}")
-    history.sweep_id = record["sweep_id"]
+    history.sweep_id = history.sweep_id or record["sweep_id"]  # its id is for life, though its folder be renamed
     history.epoch = record["epoch"]
     history.versions = record["versions"]
     history.opened_at = history.opened_at or record["time"]

@@ -89,11 +89,10 @@ class Copy:
             self._experiment_id = client.create_experiment(self.experiment, **place)
         else:
             self._experiment_id = found.experiment_id
+        ours = " and ".join(f"tags.`{name}` = '{value}'" for name, value in tracked.identity(history).items())
         runs, token = [], None
         while True:
-            page = client.search_runs(
-                [self._experiment_id], f"tags.`{tracked.SWEEP_ID}` = '{history.sweep_id}'", page_token=token
-            )
+            page = client.search_runs([self._experiment_id], ours, page_token=token)
             runs.extend(page)
             token = page.token
             if not token:
@@ -160,7 +159,7 @@ class Copy:
         """Create, fill and end a child, each step left out that is not due: three requests for a short trial."""
         sweep_id = follower.history.sweep_id
         uid = tracked.trial_uid(sweep_id, trial)
-        tags = tracked.trial_tags(sweep_id, self.parent, trial)
+        tags = tracked.trial_tags(follower.history, self.parent, trial)
         run_id, status = self._children.get(uid, ("", ""))
         if not run_id:
             start = tracked.millis(trial.asked_at)

@@ -5,6 +5,7 @@ The journal holds everything that is here; whatever of this is lost or torn is b
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -248,18 +249,15 @@ class RowWriter:
             self._write(_missing(wanted, read_rows(folder)) if parts else wanted)
 
     def add(self, record: journal.Record) -> None:
-        """Take in a journal record; only reports carry rows. May write a part.
-
-        Raises:
-            OSError: a part could not be written; its rows are kept for the next attempt.
-        """
+        """Take in a journal record; only reports carry rows. May write a part; if it cannot, the rows wait."""
         if record["type"] != "report":
             return
         for entry in record["trials"]:
             self._pending[entry["trial"], entry["update"]] = entry["metrics"]
             self._rows += len(entry["metrics"])
         if self._rows >= self._flush_rows or time.monotonic() - self._flushed >= self._flush_s:
-            self.flush()
+            with contextlib.suppress(OSError):  # a full disk: `close` tells, should it still be full then
+                self.flush()
 
     def flush(self) -> None:
         """Write what is pending as one part.

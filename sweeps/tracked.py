@@ -13,6 +13,7 @@ from sweeps import journal
 from sweeps.history import History, Trial
 
 SWEEP_ID = "musweep.sweep_id"
+OPENED_AT = "musweep.opened_at"
 TRIAL_UID = "musweep.trial_uid"
 PARENT = "mlflow.parentRunId"
 
@@ -66,12 +67,17 @@ def trial_params(trial: Trial) -> dict[str, str]:
     return {name: str(value) for name, value in params.items()}
 
 
-def trial_tags(sweep_id: str, parent: str, trial: Trial) -> dict[str, str]:
+def identity(history: History) -> dict[str, str]:
+    """The tags of all runs of a sweep and of no other: folders can be named alike, but not opened at one instant."""
+    return {SWEEP_ID: history.sweep_id, OPENED_AT: f"{history.opened_at or 0.0:.6f}"}
+
+
+def trial_tags(history: History, parent: str, trial: Trial) -> dict[str, str]:
     """What a person filters trials by, and how the mirror finds them again."""
     tags = {
         PARENT: parent,
-        SWEEP_ID: sweep_id,
-        TRIAL_UID: trial_uid(sweep_id, trial),
+        **identity(history),
+        TRIAL_UID: trial_uid(history.sweep_id, trial),
         "musweep.state": trial.state,
         "musweep.reason": trial.reason,
         "musweep.stage": trial.stage,
@@ -112,7 +118,7 @@ def _name(value: Any, key: str) -> Any:
 
 def sweep_tags(history: History) -> dict[str, str]:
     """Identity and versions of a sweep."""
-    tags = {SWEEP_ID: history.sweep_id, "musweep.epoch": str(history.epoch)}
+    tags = {**identity(history), "musweep.epoch": str(history.epoch)}
     git = history.versions.get("git", "")
     if git:
         tags["musweep.git_sha"] = git.split("+")[0]

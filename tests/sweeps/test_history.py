@@ -61,6 +61,11 @@ def test_a_second_driver_opens_it_again() -> None:
     assert interrupted.closed == "interrupted"
 
 
+def test_a_renamed_sweep_keeps_its_id() -> None:
+    found = history.fold([told.opened(1, 0), {**told.opened(2, 9), "sweep_id": "renamed"}])
+    assert (found.sweep_id, found.epoch, found.opened_at) == (told.SWEEP_ID, 2, told.START)
+
+
 def test_an_empty_folder_is_an_empty_history(tmp_path: Path) -> None:
     assert history.load(tmp_path) == History()
 

@@ -1,11 +1,14 @@
 import math
 import os
 import shutil
+import signal
+import socket
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -314,12 +317,23 @@ def test_one_trial_that_mlflow_refuses_loses_no_metrics(storage: Path) -> None:
     found_out = tracking.connect(f"sqlite:///{storage / 'mlflow.db'}")
     experiment = found_out.create_experiment("told", artifact_location=(storage / "a").as_uri())
     uid = f"{told.SWEEP_ID}/t00001/search/0"
-    tags = {tracked.SWEEP_ID: told.SWEEP_ID, tracked.TRIAL_UID: uid, tracked.PARENT: "older"}
+    tags = {**tracked.identity(history.load(folder)), tracked.TRIAL_UID: uid, tracked.PARENT: "older"}
     run = found_out.create_run(experiment, tags=tags, run_name="t00001")
     found_out.log_param(run.info.run_id, "lr", "another")  # MLflow never changes a param
     assert "params of 1 refused: Changing param values is not allowed" in tracking.sync(folder)
     found = check_complete(folder)
     assert found.children["t00001"].data.params == {"lr": "another"}
+
+
+def test_two_sweeps_of_one_name_stay_apart(storage: Path) -> None:
+    """Folders that people name themselves may be called alike, on one server."""
+    folder = told.write(storage / "sweep")
+    assert mirror(folder)
+    later = [[{**told.opened(1, 0), "time": told.START + 7.25}], [told.ask(0, 8), told.end(0, "skipped", 0, 8)]]
+    tracking.sync(told.write(storage / "elsewhere", later))
+    client = tracking.connect(f"sqlite:///{storage / 'mlflow.db'}")
+    runs = client.search_runs([client.get_experiment_by_name("told").experiment_id])
+    assert len(runs) == (1 + 6) + (1 + 1)
 
 
 def test_a_mirror_and_a_sync_do_not_meet(storage: Path) -> None:
@@ -343,6 +357,52 @@ def test_passwords_stay_out_of_the_folder(storage: Path) -> None:
     for path in [*folder.rglob("*"), *(storage / "mlartifacts").rglob("*"), storage / "mlflow.db"]:
         if path.is_file() and path != folder / "spec.json":
             assert b"hunter2" not in path.read_bytes(), path
+
+
+def serve(storage: Path, port: int) -> "subprocess.Popen[bytes]":
+    """A real server, once it answers."""
+    store = ["--backend-store-uri", f"sqlite:///{storage / 'mlflow.db'}", "--artifacts-destination", str(storage / "a")]
+    command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1", *store]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    for _ in range(300):
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1):
+                return server
+        except OSError:
+            time.sleep(0.2)
+    os.killpg(server.pid, signal.SIGKILL)
+    raise TimeoutError("mlflow server does not answer")
+
+
+@pytest.mark.slow
+def test_a_server_that_hangs_in_mid_sweep(storage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it was asked while it hung it carries out later, after we gave up waiting: no run may come of it twice."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "3")
+    said = told.commits()
+    folder = told.write(storage / "sweep", said[:4])
+    server = serve(storage, port)
+    follower = tracking.Mirror(folder)
+    try:
+        follower.start()
+        assert follower.drain(60)
+        os.killpg(server.pid, signal.SIGSTOP)
+        told.write(folder, said[4:])
+        assert not follower.drain(7)
+        assert "timed out" in (follower.status()["error"] or "")
+        os.killpg(server.pid, signal.SIGCONT)
+        (folder / "report.html").write_text("<html>")
+        assert follower.drain(90)
+        assert follower.status()["error"] is None
+    finally:
+        follower.stop()
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+    check_complete(folder)
+    assert list((storage / "a").rglob("report.html"))
 
 
 @pytest.mark.parametrize(
