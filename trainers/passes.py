@@ -47,15 +47,15 @@ def backpropagate(activation: str, grad: Tensor, h: Tensor) -> None:
         grad.mul_(slope).mul_(slope)  # f' = (1 - |h|)^2
 
 
-def output_delta(loss: str, z: Tensor, target: Tensor, out: Tensor) -> None:
-    """Out = the loss's gradient with respect to one case's logits z [..., B, O], over `delta_factor`.
+def output_delta(loss: str, z: Tensor, target: Tensor, out: Tensor, outputs: int = -1) -> None:
+    """Write to `out` the loss's gradient with respect to one case's logits, over `delta_factor`.
 
-    out may be z but for `softmax`.
+    `outputs` is the dimension of the logits z that runs over output units. `out` may be z but for `softmax`.
     """
     if loss == "logistic":
         torch.sigmoid(z, out=out).sub_(target)
     elif loss == "softmax":
-        torch.softmax(z, -1, out=out).sub_(target)
+        torch.softmax(z, outputs, out=out).sub_(target)
     else:
         torch.sub(z, target, out=out)
 

@@ -4,6 +4,9 @@ Weights carry a leading trial axis and their bias as a last row, `w_KIO` with I 
 activations carry a last column of ones to meet it. Every hyperparameter is a [K, 1, 1] tensor. Losses are summed
 over trials, so each gradient is what it would be alone, and nothing ever mixes two trials: a slot full of NaN
 leaves its neighbours' bits as they are. Buffers are made once for the largest K seen; a smaller K uses their head.
+
+A narrow output layer is kept features first, `w_KOI` and `z_KOB`: products whose last dimension is no multiple of a
+vector's 8 lanes take up to four times as long, and so does the softmax along it.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from trainers.optim import constant_until, momentum
 from trainers.state import Params, TrialState, initial_state
 
 _SPAN = 256  # updates whose batches are looked up at once
+_NARROW = 32  # outputs: fewer, and no multiple of 8, are kept features first
 _EVAL_ELEMENTS = 1 << 21  # outputs of one evaluation: larger temporary arrays cost page faults
 
 
@@ -54,17 +58,19 @@ class _Views:
         self.inputs = self.first[..., : net.widths[0]]
         self.rows = self.first.view(sources * batch, -1)
         if engine.targets_KBO is None:
-            self.target, self.target_rows = self.inputs, None
+            target, self.target_rows = self.inputs, None
         else:
-            self.target = engine.targets_KBO[:sources]
-            self.target_rows = self.target.view(sources * batch, -1)
+            target = engine.targets_KBO[:sources]
+            self.target_rows = target.view(sources * batch, -1)
+        self.target = target.transpose(1, 2) if engine.narrow else target
         self.sums = engine.sums[:, :k]
         self.sum_of = self.sums.unbind(0)
 
 
-def _back(weights: Sequence[Tensor]) -> list[Tensor]:
-    """Weights without their bias row, transposed: [K, O, I], what takes a delta one layer down."""
-    return [w[:, :-1].transpose(1, 2) for w in weights]
+def _back(weights: Sequence[Tensor], narrow: bool) -> list[Tensor]:
+    """Weights without their biases, [K, O, I]: what takes a delta one layer down."""
+    wide = weights[:-1] if narrow else weights
+    return [w[:, :-1].transpose(1, 2) for w in wide] + [w[..., :-1] for w in weights[len(wide) :]]
 
 
 class StackedEngine:
@@ -76,6 +82,7 @@ class StackedEngine:
         self.net = net
         self.batch = batch
         self.data = data
+        self.narrow = net.widths[-1] < _NARROW and net.widths[-1] % 8 != 0
         self._slots: list[_Slot] = []
         self._capacity = 0
         self.theta: list[Tensor] = []
@@ -92,20 +99,28 @@ class StackedEngine:
             return
         old = (self.theta, self.velocity, self.point)
         held, net, batch = len(self._slots), self.net, self.batch
-        self.theta, self.velocity, self.point = ([self._empty(k, i + 1, o) for i, o in net.layers] for _ in range(3))
+        shapes = [(i + 1, o) for i, o in net.layers]
+        last = (k, batch, net.widths[-1])
+        if self.narrow:
+            shapes[-1], last = (shapes[-1][1], shapes[-1][0]), (k, net.widths[-1], batch)
+        self.theta, self.velocity, self.point = ([self._empty(k, *shape) for shape in shapes] for _ in range(3))
         for before, after in zip(old, (self.theta, self.velocity, self.point), strict=True):
             for a, b in zip(before, after, strict=False):
                 b[:held] = a[:held]
         self.inputs_KBI = self._empty(k, batch, net.widths[0] + 1).fill_(1.0)
         self.h = [self._empty(k, batch, width + 1).fill_(1.0) for width in net.widths[1:-1]]
-        self.z = [self._empty(k, batch, width) for width in net.widths[1:]]
-        self.delta = self._empty(k, batch, net.widths[-1]) if net.loss == "softmax" else self.z[-1]
+        self.z = [*(self._empty(k, batch, width) for width in net.widths[1:-1]), self._empty(*last)]
+        self.delta = self._empty(*last) if net.loss == "softmax" else self.z[-1]
         same = self.data.train.targets is self.data.train.inputs
         self.targets_KBO = None if same else self._empty(k, batch, net.widths[-1])
         self.gathered = self._empty(k * batch, net.widths[0])
         self.sums = self._empty(_SPAN, k)
         self._capacity = k
         self._views.clear()
+
+    def _rows_first(self, buffers: list[Tensor]) -> list[Tensor]:
+        """View every layer as [K, I+1, O]."""
+        return [*buffers[:-1], buffers[-1].transpose(1, 2)] if self.narrow else buffers
 
     def _index(self, number: int) -> int:
         for index, slot in enumerate(self._slots):
@@ -118,10 +133,10 @@ class StackedEngine:
         state = initial_state(config, self.data.dtype, self.data.device) if state is None else state
         k = len(self._slots)
         self._reserve(k + 1 if k < 4 else max(k + 1, self._capacity, k + k // 2))
-        for layer in range(len(self.net.layers)):
-            for buffers, params in ((self.theta, state.params), (self.velocity, state.velocity)):
-                buffers[layer][k, :-1] = params[layer][0]
-                buffers[layer][k, -1] = params[layer][1]
+        for buffers, params in ((self.theta, state.params), (self.velocity, state.velocity)):
+            for w_KIO, (w, b) in zip(self._rows_first(buffers), params, strict=True):
+                w_KIO[k, :-1] = w
+                w_KIO[k, -1] = b
         self._slots.append(_Slot(config, state.update, state.diverged_at))
 
     def remove(self, number: int) -> None:  # noqa: D102
@@ -146,7 +161,8 @@ class StackedEngine:
         slot = self._slots[index]
 
         def save(buffers: list[Tensor]) -> Params:
-            return [(w[index, :-1].clone(), w[index, -1].clone()) for w in buffers]
+            slots = (w_KIO[index] for w_KIO in self._rows_first(buffers))
+            return [(w[:-1].clone(memory_format=torch.contiguous_format), w[-1].clone()) for w in slots]
 
         return TrialState(slot.update, save(self.theta), save(self.velocity), slot.diverged_at)
 
@@ -169,7 +185,7 @@ class StackedEngine:
 
     def _logits(self, weights: list[Tensor], inputs: Tensor) -> Tensor:
         h = inputs.expand(len(weights[0]), *inputs.shape)
-        for layer, w in enumerate(weights):
+        for layer, w in enumerate(self._rows_first(weights)):
             name = self.net.hidden[layer] if layer < len(self.net.hidden) else "linear"
             scale = passes.scale_before(name)
             h = torch.baddbmm(w[:, -1:], h, w[:, :-1], beta=scale, alpha=scale)
@@ -249,12 +265,12 @@ class StackedEngine:
         if look:
             for w, v, p in zip(views.theta, views.velocity, point, strict=True):
                 torch.addcmul(w, v, ahead, out=p)  # S13 eq. 3
-        back = _back(point)
+        back = _back(point, self.narrow)
         for i in range(count):
             self._gather(views, rows[i])
             self._forward(views, point)
             delta = views.delta
-            passes.output_delta(self.net.loss, views.z[-1], views.target, delta)
+            passes.output_delta(self.net.loss, views.z[-1], views.target, delta, 1 if self.narrow else -1)
             torch.sum(views.flat_delta, 1, out=views.sum_of[i])
             delta.mul_(scale)
             self._backward(views, point, back, mu, ahead if look else None)
@@ -281,7 +297,9 @@ class StackedEngine:
         hidden = self.net.hidden
         for layer, w in enumerate(point):
             z = views.z[layer]
-            if layer == len(hidden):
+            if layer == len(hidden) and self.narrow:
+                torch.bmm(w, views.x_t[layer], out=z)
+            elif layer == len(hidden):
                 torch.bmm(views.x[layer], w, out=z)
             else:
                 scale = passes.scale_before(hidden[layer])
@@ -292,14 +310,18 @@ class StackedEngine:
         self, views: _Views, point: list[Tensor], back: list[Tensor], mu: Tensor, ahead: Tensor | None
     ) -> None:
         """Accumulate the gradient, -lr already in delta, straight into the velocity; each layer while in cache."""
-        delta = views.delta
+        delta = views.delta.transpose(1, 2) if self.narrow else views.delta
         for layer in range(len(point) - 1, -1, -1):
             below = delta
             if layer:
                 below = torch.bmm(delta, back[layer], out=views.z[layer - 1])
                 passes.backpropagate(self.net.hidden[layer - 1], below, views.h[layer - 1])
             v, w = views.velocity[layer], views.theta[layer]
-            v.mul_(mu).baddbmm_(views.x_t[layer], delta)  # S13 eq. 1, 3
+            v.mul_(mu)
+            if self.narrow and layer == len(point) - 1:
+                v.baddbmm_(views.delta, views.x[layer])
+            else:
+                v.baddbmm_(views.x_t[layer], delta)  # S13 eq. 1, 3
             w.add_(v)  # S13 eq. 2, 4
             if ahead is not None:
                 torch.addcmul(w, v, ahead, out=point[layer])
