@@ -5,6 +5,7 @@ Exit codes: 0 fine, 1 a fault of musweep's, 2 something the user can put right, 
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from sweeps.spec import SweepSpec
 
 EXIT_USER, EXIT_FAULT, EXIT_INTERRUPTED = 2, 1, 130
+_PATH_ERRORS = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError)
 
 app = typer.Typer(
     name="musweep",
@@ -101,6 +103,9 @@ def run(
             raise UserError(f"--more extends a sweep: give its folder instead of {what}")
         checked = _load(what, set_)
         _warn(checked)
+        if out is not None and _holds(out, checked):
+            print(f"going on with {out}")
+            return _drive_folder(out, 0)
 
         def start(show: Callable[[Status], None]) -> Path:
             from sweeps.run import run as run_sweep
@@ -216,6 +221,22 @@ def _warn(spec: SweepSpec) -> None:
         print(f"warning: {line}", file=sys.stderr)
 
 
+def _holds(folder: Path, spec: SweepSpec) -> bool:
+    """Whether a folder holds a sweep of this very spec, so that the command that was killed can be given again.
+
+    Raises:
+        UserError: it holds a sweep of another spec.
+    """
+    from cluster.folders import UserError, is_sweep
+    from sweeps.folder import read_spec
+
+    if not is_sweep(folder):
+        return False
+    if read_spec(folder) != spec:
+        raise UserError(f"{folder} holds a sweep of another spec: choose another --out, or `musweep resume {folder}`")
+    return True
+
+
 def _report(folder: Path) -> Path:
     from dashboards.report import write
 
@@ -245,12 +266,19 @@ def _drive(work: Callable[[Callable[[Status], None]], Path]) -> None:
     from cluster.show import console, show_end
     from sweeps.run import Interrupted, SweepFailed
 
-    out = console()
+    out, place = console(), ""
+
+    def show(status: Status) -> None:
+        nonlocal place
+        place = status.get("folder", place)
+        shown(status)
+
     try:
         with progress(out) as shown:
-            folder = work(shown)
-    except Interrupted as stopped:
-        print(f"interrupted; resume with: musweep resume {stopped.folder}", file=sys.stderr)
+            folder = work(show)
+    except (Interrupted, KeyboardInterrupt) as stopped:
+        again = f"; resume with: musweep resume {getattr(stopped, 'folder', place)}" if place else ""
+        print(f"interrupted{again}", file=sys.stderr)
         raise typer.Exit(EXIT_INTERRUPTED) from None
     except SweepFailed as failed:
         print(f"error: the sweep failed: {failed}", file=sys.stderr)
@@ -270,10 +298,10 @@ def _hint(error: BaseException) -> list[str] | None:
         return error.lines
     if isinstance(error, UserError | JournalError | LeaseHeld | TaskError):
         return [str(error)]
-    if isinstance(
-        error, FileNotFoundError | FileExistsError | NotADirectoryError | IsADirectoryError | PermissionError
-    ):
+    if isinstance(error, _PATH_ERRORS):
         return [str(error)]
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        return [f"{error}; make room, then give the same command again"]
     if hasattr(error, "format_message"):  # typer's own: a missing argument, an unknown option
         return [f"{error.format_message()} (see musweep --help)"]
     return None

@@ -1,14 +1,18 @@
 """The command line: answers, exit codes, one-line errors, and what it must not import."""
 
+import errno
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cluster import cli
 from sweeps.lease import Lease
+from sweeps.run import Interrupted, SweepFailed
 from sweeps.spec import SweepSpec, load
 from tests.dashboards.synthetic import Sweep, make
 
@@ -166,6 +170,39 @@ def test_ctrl_c_is_130(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("cluster.show.listing", interrupted)
     assert cli.main(["ls"]) == 130
+
+
+def test_a_full_disk_is_the_users_to_clear(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def full(_: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "runs/x")
+
+    monkeypatch.setattr("cluster.show.listing", full)
+    assert cli.main(["ls"]) == 2
+    assert "make room" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), Interrupted(Path("runs/one"))], ids=["at the start", "amid"])
+def test_an_interrupted_sweep_says_how_to_go_on(
+    error: BaseException, runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def resume(folder: Path, on_status: Callable[[dict[str, Any]], None], **_: object) -> None:
+        on_status({"sweep_id": "one", "folder": str(folder), "phase": "starting"})
+        raise error
+
+    monkeypatch.setattr("sweeps.run.resume", resume)
+    assert cli.main(["resume", "runs/one"]) == 130
+    assert capsys.readouterr().err == "interrupted; resume with: musweep resume runs/one\n"
+
+
+def test_a_sweep_without_workers_left_is_a_fault_in_one_line(
+    runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def resume(folder: Path, **_: object) -> None:
+        raise SweepFailed("group 0: out of memory")
+
+    monkeypatch.setattr("sweeps.run.resume", resume)
+    assert cli.main(["resume", "runs/one"]) == 1
+    assert capsys.readouterr().err == "error: the sweep failed: group 0: out of memory\n"
 
 
 def test_ls_and_show_answer(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -66,8 +66,9 @@ def test_run_interrupt_resume_extend_export(tmp_path: Path) -> None:
     assert before.closed == "interrupted"
     assert "interrupted" in musweep(tmp_path, "ls").stdout
 
-    resumed = musweep(tmp_path, "resume", "runs/life")
+    resumed = musweep(tmp_path, "run", "life.yaml", "--out", "runs/life")  # the same command goes on
     assert resumed.returncode == 0, resumed.stderr
+    assert resumed.stdout.startswith("going on with runs/life")
     assert "600 trials: 600 complete" in resumed.stdout
     after = history.load(tmp_path / "runs" / "life")
     for number, trial in before.trials.items():
@@ -84,6 +85,6 @@ def test_run_interrupt_resume_extend_export(tmp_path: Path) -> None:
     assert exported.returncode == 0, exported.stderr
     shapes = [tuple(tensor.shape) for tensor in torch.load(tmp_path / "three.pt", weights_only=True).values()]
     assert shapes == [(16, 64), (16,), (10, 16), (10,)]
-    again = musweep(tmp_path, "run", "life.yaml", "--out", "runs/life")
-    assert again.returncode == 2
-    assert "holds a sweep already" in again.stderr
+    other = musweep(tmp_path, "run", "life.yaml", "--out", "runs/life", "--set", "search.seed=5")
+    assert other.returncode == 2
+    assert other.stderr.startswith("error: runs/life holds a sweep of another spec")
