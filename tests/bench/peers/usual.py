@@ -1,4 +1,4 @@
-"""The usual way: Ray Tune function trainable, OptunaSearch, ASHA, MLflowLoggerCallback on SQLite, as its guides show."""
+"""The usual way, as guides show it: Ray Tune function trainable, OptunaSearch, ASHA, MLflowLoggerCallback on SQLite."""
 
 import tempfile
 from pathlib import Path
