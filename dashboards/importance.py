@@ -22,7 +22,9 @@ CELLS = 50
 """Grid cells of a continuous parameter."""
 SHARE = 0.1
 LEAST = 5
-"""The best trials are this share of all, and at least so many."""
+ENOUGH = 10
+"""The best trials are this share of all, but ENOUGH where these are few (at most a third of all and half of
+those with an objective), and never fewer than LEAST."""
 
 
 def importances(view: View) -> tuple[dict[str, float], int, int] | str:
@@ -33,7 +35,7 @@ def importances(view: View) -> tuple[dict[str, float], int, int] | str:
     """
     trials = [trial for trial in view.ranked if trial.state in ("complete", "stopped", "diverged")]
     finite = sum(view.value(trial) is not None for trial in trials)
-    top = max(LEAST, math.ceil(SHARE * len(trials)))
+    top = max(LEAST, math.ceil(SHARE * len(trials)), min(ENOUGH, len(trials) // 3, finite // 2))
     if len(view.params) < 2:
         return "Importance compares parameters, and fewer than two were searched."
     if len(trials) < 2 * LEAST:

@@ -23,9 +23,9 @@ def parallel(view: View) -> list[Figure] | str:
         return "No parameter was searched."
     if len(trials) < 2:
         return f"Parallel coordinates compare trials that ended; there {'is 1' if trials else 'are 0'}."
-    scale = objective_scale([value for trial in trials if (value := view.value(trial)) is not None])
-    axes = [*(_axis(param, trials) for param in view.params), _outcome(view, trials, scale)]
-    colours = _colours(view, trials, scale)
+    values = [value for trial in trials if (value := view.value(trial)) is not None]
+    axes = [*(_axis(param, trials) for param in view.params), _outcome(view, trials, objective_scale(values))]
+    colours = _colours(view, trials, objective_scale(values, view.mode))
     stops = [[0, LOST], [0.099, LOST], *([0.1 + 0.9 * stop, colour] for stop, colour in colour_stops(view.mode))]
     line = {"color": colours, "colorscale": stops, "cmin": 0, "cmax": 1, "showscale": False}
     trace = {"type": "parcoords", "dimensions": axes, "line": line, "labelside": "top"}
@@ -65,7 +65,8 @@ def _colours(view: View, trials: list[Trial], scale: Scale | None) -> list[float
     """Positions on the colour scale: 0 for trials without objective, the others from 0.1 to 1."""
     low, high = scale.span if scale else (0.0, 1.0)
     values = [view.value(trial) for trial in trials]
-    return [0.0 if v is None or scale is None else 0.1 + 0.9 * (scale.place(v) - low) / (high - low) for v in values]
+    shares = [None if v is None or scale is None else (scale.place(v) - low) / (high - low) for v in values]
+    return [0.0 if share is None else 0.1 + 0.9 * min(max(share, 0.0), 1.0) for share in shares]
 
 
 def _lines(view: View, trials: list[Trial], axes: list[dict[str, Any]], colours: list[float]) -> list[dict[str, Any]]:

@@ -26,6 +26,8 @@ STATE_COLOURS = {
     "complete": BLUE, "stopped": SKY, "diverged": VERMILION, "failed": PURPLE, "skipped": "#bbbbbb", "running": GREEN,
 }  # fmt: skip
 MOST_CURVES = 200
+TAIL = 0.3
+"""The worst tenth is left off a scale if it would add this share or more to its length."""
 
 
 @dataclass(slots=True)
@@ -50,6 +52,8 @@ class Scale:
     log: bool
     low: float
     high: float
+    clipped: bool = False
+    """Whether the worst objectives lie beyond its bad end."""
 
     def place(self, value: float) -> float:
         """The position of a value."""
@@ -67,12 +71,25 @@ class Scale:
         return [self.place(mark) for mark in marks], [number(mark, keep_zeros=False) for mark in marks]
 
 
-def objective_scale(values: list[float]) -> Scale | None:
-    """A log scale where all objectives are positive and span a factor of five or more; None without objectives."""
+def objective_scale(values: list[float], clip: str = "") -> Scale | None:
+    """A log scale where all objectives are positive and span a factor of five or more; None without objectives.
+
+    With the mode as `clip` it ends at the worst tenth where that would otherwise take up much of it: trials about to
+    diverge must not squeeze all others into one colour.
+    """
     if not values:
         return None
-    low, high = min(values), max(values)
-    return Scale(low > 0 and high / low >= 5, low, high)
+    ordered = sorted(values)
+    low, high = ordered[0], ordered[-1]
+    full = Scale(low > 0 and high / low >= 5, low, high)
+    tenth = len(ordered) // 10
+    if clip == "max":
+        low = ordered[tenth]
+    elif clip == "min":
+        high = ordered[-1 - tenth]
+    kept = Scale(full.log, low, high, clipped=True)
+    outside = full.place(full.high) - full.place(full.low) - (kept.place(high) - kept.place(low))
+    return kept if high > low and outside > TAIL * (kept.place(high) - kept.place(low)) else full
 
 
 @dataclass(slots=True)
@@ -91,7 +108,7 @@ class _Line:
         self.ends.append((*points[-1], trial.id))
 
 
-def curves(view: View) -> list[Figure] | str:
+def curves(view: View) -> tuple[list[Figure], Scale] | str:
     """Objective against update: the best five in colour, the rest behind them in grey, rungs as dotted lines."""
     drawn = [(trial, view.curve(trial)) for trial in _sample(view)]
     drawn = [(trial, points) for trial, points in drawn if points]
@@ -107,7 +124,7 @@ def curves(view: View) -> list[Figure] | str:
     for colour, leader in reversed(list(zip(LEADERS, leaders, strict=False))):
         data.append(_leader(view, *points_of[leader], colour, first=leader == leaders[0]))
     sane = [value for trial, points in drawn if trial.state != "diverged" for _, value in points]
-    scale = objective_scale(sane or [value for _, points in drawn for _, value in points])
+    scale = objective_scale(sane or [value for _, points in drawn for _, value in points], view.mode)
     assert scale is not None, "a curve drawn has a finite value"
     layout = {
         "xaxis": {"title": {"text": "update"}, "rangemode": "tozero", "separatethousands": True},
@@ -117,7 +134,7 @@ def curves(view: View) -> list[Figure] | str:
         "shapes": [_rung_line(rung) for rung in view.rungs],
         "annotations": [_rung_text(i, rung) for i, rung in enumerate(view.rungs)],
     }
-    return [Figure(data, layout, 480)]
+    return [Figure(data, layout, 480)], scale
 
 
 def _sample(view: View) -> list[Trial]:
@@ -194,7 +211,7 @@ def momentum_map(view: View) -> tuple[list[Figure], Scale | None] | str:
     trials = [trial for trial in view.ranked if "lr" in trial.params]
     if not trials:
         return "No trial has been asked for yet."
-    scale = objective_scale([value for trial in trials if (value := view.value(trial)) is not None])
+    scale = objective_scale([value for trial in trials if (value := view.value(trial)) is not None], view.mode)
     method = view.param("method")
     methods = list(method.values) if method else sorted({str(view.setting(trial, "method")) for trial in trials})
     figures = []

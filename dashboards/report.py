@@ -62,7 +62,7 @@ def _sections(view: View) -> list[Section]:
     pairs = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in facts.header(view))
     return [
         _trials(view),
-        _figures("curves", "Learning curves", _curves_caption(view), plots.curves(view)),
+        _curves(view),
         _map(view),
         _importance(view),
         _figures("parallel", "Parallel coordinates", _PARALLEL, parallel.parallel(view)),
@@ -97,11 +97,18 @@ def _is_words(values: tuple[object, ...]) -> bool:
     return any(isinstance(value, str) for value in values)
 
 
-def _curves_caption(view: View) -> str:
+def _curves(view: View) -> Section:
+    title = "Learning curves"
+    result = plots.curves(view)
+    if isinstance(result, str):
+        return Section("curves", title, "", nothing=result)
+    figures, scale = result
     drawn = min(len(view.ranked), plots.MOST_CURVES)
     some = f" {drawn:,} of {len(view.ranked):,} trials are drawn." if drawn < len(view.ranked) else ""
     ends = " Stopped trials end at their rung." if view.rungs else ""
-    return f"{view.metric} at each report; the best trials in colour.{ends}{some}"
+    beyond = " The worst tenth of the points lies outside; a double click shows it." if scale.clipped else ""
+    caption = f"{view.metric} at each report; the best trials in colour.{ends}{some}{beyond}"
+    return Section("curves", title, caption, figures)
 
 
 def _map(view: View) -> Section:
@@ -115,6 +122,8 @@ def _map(view: View) -> Section:
         "Each mark is a trial, coloured by its objective: large ones trained in full, small ones stopped early with "
         "the objective they had then, crosses diverged. The ring is the best trial."
     )
+    if scale and scale.clipped:
+        caption += " The worst tenth share the colour of the scale's end."
     if any(figure.title.startswith("sgd,") for figure in figures):
         caption += " Plain sgd has no momentum: its marks are spread sideways only to be told apart."
     return Section("map", title, caption, figures, before=before)
@@ -130,7 +139,7 @@ def _importance(view: View) -> Section:
 
 _PARALLEL = (
     "A line per trial that ended, in the colours of the map above, grey where the trial diverged. Stopped trials stand "
-    "at the objective where they stopped. Drag along an axis to select a range, click it to undo."
+    "at the objective where they stopped. In a browser with WebGL, drag along an axis to select a range; click to undo."
 )
 _TIMELINE = (
     "When each trial was in a group, from being asked for to its end. Gaps are idle slots, or time without a driver."

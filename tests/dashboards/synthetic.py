@@ -130,7 +130,7 @@ def _run(records: list[Record], sweep: Sweep) -> float:
         records.append({"type": "ask", "time": time, "trial": asked, "params": params, "stage": "search",
                          "point_id": f"p{asked:05d}", "replicate": 0, "group": group, "config": config})  # fmt: skip
         live[asked] = {"params": params, "group": group, "update": 0, "level": 0.0, "wall": 0.0,
-                       "boom": rng.randint(1, 12) if explodes(params, sweep.diverge) else None,
+                       "boom": rng.randint(1, 4) if explodes(params, sweep.diverge) else None,
                        "pace": (0.4 + 0.12 * params.get("depth", 7)) * rng.uniform(0.95, 1.1)}  # fmt: skip
         heapq.heappush(queue, (time + live[asked]["pace"], asked, group))
         asked += 1

@@ -13,9 +13,16 @@ def view_of(folder: Path, **changes: Any) -> View:
     return read(make(folder, Sweep(**changes)))
 
 
+def drawn_curves(view: View) -> tuple[plots.Figure, plots.Scale]:
+    drawn = plots.curves(view)
+    assert not isinstance(drawn, str)
+    (figure,), scale = drawn
+    return figure, scale
+
+
 def test_curves_hold_every_report_and_colour_the_best(tmp_path: Path) -> None:
     view = view_of(tmp_path)
-    figure = only(plots.curves(view))
+    figure, _ = drawn_curves(view)
     best = view.best
     assert best is not None
     thick = max(figure.data, key=lambda trace: trace.get("line", {}).get("width", 0))
@@ -42,7 +49,8 @@ def test_map_places_trials_by_log_distance_of_mu_from_one(tmp_path: Path) -> Non
     assert [figure.title.split(",")[0] for figure in figures] == ["sgd", "cm", "nag"]
     finite = [value for trial in view.trials if (value := view.value(trial)) is not None]
     assert scale is not None
-    assert (scale.low, scale.high) == (min(finite), max(finite))
+    assert scale.low == min(finite)
+    assert scale.high == sorted(finite)[-1 - len(finite) // 10 if scale.clipped else -1]
     nag = [trial for trial in view.trials if trial.params["method"] == "nag"]
     marks = {
         (x, y) for trace in figures[2].data if trace["marker"]["symbol"] != "circle-open"
@@ -67,7 +75,7 @@ def test_importance_bars_are_shares(tmp_path: Path) -> None:
     assert not isinstance(drawn, str)
     (figure,), basis = drawn
     assert sum(figure.data[0]["x"]) == pytest.approx(1)
-    assert "best 7 trials and among all 64" in basis
+    assert "best 10 trials and among all 64" in basis
 
 
 def test_parallel_has_an_axis_per_searched_parameter_and_passes_missing_values_below(tmp_path: Path) -> None:
@@ -111,6 +119,15 @@ def test_objectives_are_on_a_log_scale_where_that_is_possible_and_worthwhile(val
     assert scale is not None
     assert scale.log is log
     assert scale.span[0] < scale.span[1]
+
+
+def test_the_worst_tenth_does_not_squeeze_a_scale() -> None:
+    good = [1.0 + 0.1 * i for i in range(18)]
+    assert plots.objective_scale([*good, 90.0, 95.0], "min") == plots.Scale(True, 1.0, good[-1], clipped=True)
+    assert plots.objective_scale([-90.0, -95.0, *good], "max") == plots.Scale(False, 1.0, good[-1], clipped=True)
+    assert plots.objective_scale([*good, 2.8, 2.9], "min") == plots.Scale(False, 1.0, 2.9)
+    assert plots.objective_scale([*good, 90.0, 95.0]) == plots.Scale(True, 1.0, 95.0)
+    assert plots.objective_scale([2.0] * 20, "min") == plots.Scale(False, 2.0, 2.0)
 
 
 def test_names_are_escaped_for_plotly() -> None:
