@@ -278,7 +278,7 @@ class Board:
 
     def _write(self) -> None:
         """Commit what was logged. Memory is ahead of the disk here, so a full disk is waited out, never skipped."""
-        while True:
+        while self._unwritten:
             self._guard()
             try:
                 self._journal.append(self._unwritten)
@@ -289,7 +289,6 @@ class Board:
                 time.sleep(1.0)
             else:
                 self._unwritten, self.trouble = [], ""
-                return
 
     def _log_report(self, group: int, engine: str, entries: list[Entry]) -> None:
         rows = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from sweeps.errors import Problem, nearest
@@ -33,6 +34,9 @@ def problems(spec: Fields) -> Iterator[Problem]:
     if spec.training.tail_updates > spec.training.updates:
         wrong = f"a tail longer than the {spec.training.updates} updates of a trial"
         yield Problem("training.tail_updates", wrong, spec.training.tail_updates, f"0 to {spec.training.updates}")
+    if spec.mlflow.uri and re.search(r"://[^/@]*:[^/@]*@", spec.mlflow.uri):
+        wrong = "a password here would be stored with every result"
+        yield Problem("mlflow.uri", wrong, allowed="a URI without one; set MLFLOW_TRACKING_URI for the one with it")
     if spec.resources.device == "cuda" and not spec.resources.gpu:
         yield Problem(
             "resources.gpu", "device cuda, but workers reserve no GPU", spec.resources.gpu, "a number above 0"

@@ -106,7 +106,9 @@ class Internal:
 
 
 def _between(unit: float, low: float, high: float, log: bool) -> float:
-    """The number a share `unit` in [0, 1] of the way from low to high."""
+    """The number a share `unit` in [0, 1] of the way from low to high, the ends exactly."""
+    if unit in (0, 1):
+        return high if unit else low
     if log:
         return min(max(math.exp(math.log(low) + unit * (math.log(high) - math.log(low))), low), high)
     return min(max(low + unit * (high - low), low), high)

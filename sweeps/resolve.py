@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweeps import folder as folders
-from sweeps.spec import SweepSpec
+from sweeps.errors import Problem
+from sweeps.spec import SpecError, SweepSpec
 from sweeps.versions import versions
 
 if TYPE_CHECKING:
@@ -114,6 +115,10 @@ def _engines(spec: SweepSpec, size: int, device: str) -> tuple[dict[str, str], d
 
     configs = sorted(shapes(spec).items(), key=lambda item: item[1].net.flops * item[1].batch)
     task = load(spec.task.name, spec.task.options)
+    largest = max(config.batch for _, config in configs)
+    if largest > len(task.train.inputs):
+        wrong = f"more than the {len(task.train.inputs)} training examples of {spec.task.name}"
+        raise SpecError([Problem("training.batch", wrong, largest)], spec.name)
     slots = max(1, round(size / len(configs)))
     count = min(len(configs), MOST_CALIBRATED)
     measured = sorted({round(i * (len(configs) - 1) / max(1, count - 1)) for i in range(count)})

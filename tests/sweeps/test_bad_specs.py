@@ -310,6 +310,11 @@ MISTAKES: dict[str, tuple[str | tuple[str, ...], str]] = {
         "mlflow.enabled=yes",
         "mlflow.enabled=yes: neither true nor false; allowed: true, false; did you mean true?",
     ),
+    "a password in the tracking URI": (
+        "mlflow.uri=postgresql://me:secret@db/mlflow",
+        "mlflow.uri: a password here would be stored with every result; "
+        "allowed: a URI without one; set MLFLOW_TRACKING_URI for the one with it",
+    ),
     "cuda without a GPU": (
         "resources.device=cuda",
         "resources.gpu=0.0: device cuda, but workers reserve no GPU; allowed: a number above 0",

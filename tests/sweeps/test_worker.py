@@ -1,0 +1,147 @@
+"""The worker's own decisions, with a pretend group in the place of training."""
+
+import math
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from sweeps.board import Answer
+from sweeps.spec import SweepSpec
+from sweeps.worker import GroupWorker
+from trainers.checkpoint import pack, unpack
+from trainers.state import TrialState
+
+SPEC = SweepSpec.model_validate(
+    {
+        "task": "digits",
+        "training": {"updates": 100, "reports": 5, "batch": 10},
+        "space": {"lr": {"type": "float", "low": 0.1, "high": 1.0}},
+        "early_stopping": {"rungs": [40], "fork": {"updates": 7, "mu": 0.5}},
+        "objective": "valid_loss",
+    }
+)
+
+
+class PretendGroup:
+    """Counts updates; a trial's loss is its number. Trial 3 cannot start and trial 4 diverges at update 25."""
+
+    def __init__(self) -> None:
+        self.updates: dict[int, int] = {}
+
+    def add(self, config, state=None) -> None:
+        if config.number == 3:
+            raise MemoryError("no room for trial 3")
+        self.updates[config.number] = 0 if state is None else state.update
+
+    def remove(self, number: int) -> None:
+        del self.updates[number]
+
+    def advance(self, until) -> dict[int, float]:
+        self.updates.update(until)
+        return dict.fromkeys(until, 0.25)
+
+    def evaluate(self, numbers):
+        return {n: {"valid_loss": math.nan if self.diverged_at(n) else float(n)} for n in numbers}
+
+    def fork(self, numbers, updates: int, mu: float):
+        return {n: {"valid_loss": 100 * n + updates + mu} for n in numbers}
+
+    def diverged_at(self, number: int) -> int | None:
+        return 25 if number == 4 and self.updates[number] >= 25 else None
+
+    def state(self, number: int) -> TrialState:
+        layer = [(torch.full((2, 2), float(number)), torch.zeros(2))]
+        return TrialState(self.updates[number], layer, layer)
+
+
+def worker_in(folder: Path, *trials: tuple[int, int]) -> GroupWorker:
+    """A worker that has just attached, holding trials (number, update)."""
+    worker = object.__new__(GroupWorker)
+    worker._group, worker._folder, worker._spec = 0, folder, SPEC
+    worker._reports, worker._rungs = SPEC.report_updates(), set(SPEC.rungs())
+    worker._trials, worker._at, worker._failed = PretendGroup(), {}, {}
+    worker._last_checkpoint, worker._checkpoint_cost = time.monotonic(), 0.0
+    worker._restore(tuple((SPEC.trial_config(n, {"lr": 0.5}).to_dict(), update) for n, update in trials))
+    return worker
+
+
+def test_each_trial_is_trained_to_its_own_next_report(tmp_path: Path) -> None:
+    entries = worker_in(tmp_path, (1, 20), (2, 60))._advance()
+    assert [(e.number, e.update, e.wall_s) for e in entries] == [(1, 40, 0.25), (2, 80, 0.25)]
+
+
+def test_a_rungs_score_is_the_forks_and_other_scores_are_the_objective(tmp_path: Path) -> None:
+    entries = worker_in(tmp_path, (1, 20), (2, 60))._advance()
+    assert [e.score for e in entries] == [107.5, 2.0]
+
+
+def test_a_trial_that_cannot_start_is_reported_failed_and_the_others_train(tmp_path: Path) -> None:
+    worker = worker_in(tmp_path, (3, 0), (5, 0))
+    by_number = {entry.number: entry for entry in worker._advance()}
+    assert by_number[3].failed == "MemoryError: no room for trial 3"
+    assert by_number[5].failed is None
+    assert by_number[5].update == 20
+    assert not worker._obey(Answer(drop=(3,)))
+    assert [entry.number for entry in worker._advance()] == [5]
+
+
+def test_a_divergence_has_its_update_and_no_score(tmp_path: Path) -> None:
+    worker = worker_in(tmp_path, (4, 20))
+    entry = worker._advance()[0]
+    assert entry.diverged_at == 25
+    assert math.isnan(entry.score)
+    assert not (tmp_path / "models").exists()
+
+
+def test_a_complete_trials_weights_are_kept(tmp_path: Path) -> None:
+    worker_in(tmp_path, (2, 80))._advance()
+    kept = unpack((tmp_path / "models" / "t00002.npz").read_bytes())[2]
+    assert kept.update == 100
+    assert bool((kept.params[0][0] == 2).all())
+
+
+def test_two_checkpoints_are_kept_and_the_newest_whole_one_is_used(tmp_path: Path) -> None:
+    worker = worker_in(tmp_path, (1, 0), (2, 0))
+    for _ in range(4):
+        worker._advance()
+        worker._write_checkpoint()
+    files = sorted((tmp_path / "checkpoints").iterdir())
+    assert len(files) == 2
+    files[-1].write_bytes(files[-1].read_bytes()[:-7])
+    assert {n: s.update for n, s in worker._read_checkpoints({1: 80, 2: 80}).items()} == {1: 60, 2: 60}
+
+
+def test_a_checkpoint_ahead_of_the_journal_is_passed_over(tmp_path: Path) -> None:
+    worker = worker_in(tmp_path, (1, 0))
+    for update in (20, 40):
+        worker._trials.updates[1] = update
+        worker._write_checkpoint()
+    assert worker._read_checkpoints({1: 39})[1].update == 20
+    assert worker._read_checkpoints({1: 19}) == {}
+
+
+def test_a_restart_catches_up_without_reporting(tmp_path: Path) -> None:
+    first = worker_in(tmp_path, (1, 0), (2, 0))
+    first._advance()
+    first._write_checkpoint()
+    second = worker_in(tmp_path, (1, 60), (2, 20))
+    assert second._at == {1: 60, 2: 20}
+    assert second._trials.updates == {1: 60, 2: 20}
+
+
+@pytest.mark.parametrize(("cost", "due"), [(0.0, True), (1e6, False)])
+def test_checkpoints_take_a_bounded_share_of_the_time(tmp_path: Path, cost: float, due: bool) -> None:
+    worker = worker_in(tmp_path, (1, 20))
+    worker._checkpoint_cost = cost
+    worker._advance()
+    worker._obey(Answer(checkpoint=True))
+    assert (tmp_path / "checkpoints").exists() == due
+
+
+def test_leaving_writes_a_checkpoint_whatever_it_costs(tmp_path: Path) -> None:
+    worker = worker_in(tmp_path, (1, 20))
+    worker._checkpoint_cost = 1e6
+    worker._advance()
+    assert worker._obey(Answer(leave=True))
+    assert pack({1: worker._trials.state(1)}) == next((tmp_path / "checkpoints").iterdir()).read_bytes()
