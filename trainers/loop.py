@@ -16,13 +16,13 @@ from torch import Tensor
 from trainers import models, passes
 from trainers.config import NetConfig, TrialConfig
 from trainers.data import Data, Part, index_tensors
-from trainers.engine import check_fits, flush_denormals
+from trainers.engine import check_fits, flush_denormals, is_narrow
 from trainers.optim import constant_until, momentum
 from trainers.state import Params, TrialState, initial_state
 
 _ALIGN = 16  # elements: 64 bytes of float32, a cache line
 _SMALL = 1 << 16  # parameters: below, the update runs over all layers at once; it is calls that cost, not bytes
-_BLOCK = 1 << 15  # weights that are updated while their velocity is still in the L2 cache
+_BLOCK = 1 << 18  # weights whose step is taken while their velocity is still in cache; smaller blocks slow the products
 _SPAN = 256  # updates whose batches are looked up at once
 
 
@@ -37,7 +37,7 @@ class _Flat:
         self.vector = like.new_zeros(starts[-1])
         pieces = [self.vector[start : start + size] for start, size in zip(starts, sizes, strict=False)]
         layers = len(net.layers)
-        self.weights = [piece.view(shape) for piece, shape in zip(pieces[:layers], net.layers, strict=True)]
+        self.weights = [_matrix(piece, *shape) for piece, shape in zip(pieces[:layers], net.layers, strict=True)]
         self.weights_t = [w.t() for w in self.weights]
         self.biases = pieces[layers:]
         self.all_biases = self.vector[starts[layers] :]
@@ -48,7 +48,8 @@ class _Flat:
             to_b.copy_(b)
 
     def save(self) -> Params:
-        return [(w.clone(), b.clone()) for w, b in zip(self.weights, self.biases, strict=True)]
+        pairs = zip(self.weights, self.biases, strict=True)
+        return [(w.clone(memory_format=torch.contiguous_format), b.clone()) for w, b in pairs]
 
 
 @dataclass
@@ -236,6 +237,11 @@ class LoopEngine:
         theta.all_biases.add_(velocity.all_biases)
         if ahead:
             torch.add(theta.all_biases, velocity.all_biases, alpha=mu, out=point.all_biases)
+
+
+def _matrix(piece: Tensor, inputs: int, outputs: int) -> Tensor:
+    """View a vector as weights [I, O]; narrow ones lie in memory as [O, I], see `trainers.engine.is_narrow`."""
+    return piece.view(outputs, inputs).t() if is_narrow(outputs) else piece.view(inputs, outputs)
 
 
 def _row_blocks(inputs: int, outputs: int) -> list[tuple[int, int]]:

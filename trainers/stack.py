@@ -5,8 +5,7 @@ activations carry a last column of ones to meet it. Every hyperparameter is a [K
 over trials, so each gradient is what it would be alone, and nothing ever mixes two trials: a slot full of NaN
 leaves its neighbours' bits as they are. Buffers are made once for the largest K seen; a smaller K uses their head.
 
-A narrow output layer is kept features first, `w_KOI` and `z_KOB`: products whose last dimension is no multiple of a
-vector's 8 lanes take up to four times as long, and so does the softmax along it.
+A narrow output layer (`trainers.engine.is_narrow`) is kept features first, `w_KOI` and `z_KOB`.
 """
 
 from __future__ import annotations
@@ -21,12 +20,11 @@ from torch import Tensor
 from trainers import models, passes
 from trainers.config import NetConfig, TrialConfig
 from trainers.data import Data, Part, index_tensors
-from trainers.engine import check_fits, flush_denormals
+from trainers.engine import check_fits, flush_denormals, is_narrow
 from trainers.optim import constant_until, momentum
 from trainers.state import Params, TrialState, initial_state
 
 _SPAN = 256  # updates whose batches are looked up at once
-_NARROW = 32  # outputs: fewer, and no multiple of 8, are kept features first
 _EVAL_ELEMENTS = 1 << 21  # outputs of one evaluation: larger temporary arrays cost page faults
 
 
@@ -82,7 +80,7 @@ class StackedEngine:
         self.net = net
         self.batch = batch
         self.data = data
-        self.narrow = net.widths[-1] < _NARROW and net.widths[-1] % 8 != 0
+        self.narrow = is_narrow(net.widths[-1])
         self._slots: list[_Slot] = []
         self._capacity = 0
         self.theta: list[Tensor] = []
