@@ -17,6 +17,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -348,4 +349,4 @@ class Board:
 def _cost(config: Mapping[str, Any]) -> float:
     """Arithmetic of one update of a trial, to balance groups by."""
     widths = config["net"]["widths"]
-    return float(config["batch"] * sum(a * b for a, b in zip(widths[:-1], widths[1:], strict=True)))
+    return float(config["batch"] * sum(a * b for a, b in pairwise(widths)))

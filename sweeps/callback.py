@@ -15,7 +15,7 @@ class LostGroups(tune.Callback):  # type: ignore[misc]
     def __init__(self, board: Any) -> None:
         self._board = board
 
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002 - Tune's
         """Tune has restarted this group as often as it may."""
         ray.get(self._board.lose.remote(trial.config["group"], _reason(trial.error_file)))
 

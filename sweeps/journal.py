@@ -1,4 +1,4 @@
-"""The journal: an append-only file of checksummed commits, the truth of a sweep.
+r"""The journal: an append-only file of checksummed commits, the truth of a sweep.
 
 A line is `CRC32 JSON\n`, the checksum over the JSON bytes in eight hex digits; the JSON is a list of records
 that became true together, so a crash never leaves half a decision. A line counts only if it is whole and its

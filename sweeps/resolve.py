@@ -9,7 +9,7 @@ import os
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sweeps import folder as folders
 from sweeps.errors import Problem
@@ -107,8 +107,9 @@ def shapes(spec: SweepSpec) -> dict[str, TrialConfig]:
 
 
 def _engines(spec: SweepSpec, size: int, device: str) -> tuple[dict[str, str], dict[str, float]]:
-    """The faster engine of each shape, with as many slots as it will have about; of many shapes a few are
-    measured, and each other one takes the engine of the measured one nearest in arithmetic.
+    """The faster engine of each shape, with about as many slots as it will have.
+
+    Of many shapes a few are measured; each other one takes the engine of the measured one nearest in arithmetic.
     """
     from trainers.calibrate import choose as fastest
     from trainers.tasks import load

@@ -31,7 +31,7 @@ MLFLOW_PATIENCE_S = 10.0
 LEAVE_S = 20.0  # how long an interrupted sweep may take to checkpoint before it is cut off
 
 
-class Interrupted(Exception):  # noqa: N818 - it is an outcome, not an error
+class Interrupted(Exception):
     """The sweep was stopped from outside; `folder` resumes it."""
 
     def __init__(self, folder: Path) -> None:
@@ -39,7 +39,7 @@ class Interrupted(Exception):  # noqa: N818 - it is an outcome, not an error
         self.folder = folder
 
 
-class SweepFailed(RuntimeError):  # noqa: N818
+class SweepFailed(RuntimeError):
     """No group was left that could train."""
 
 
@@ -154,7 +154,8 @@ def _board(folder: Path, spec: SweepSpec, epoch: int, extend: int, groups: int, 
     from sweeps.board_actor import BoardActor
 
     path, plain = str(folder.resolve()), spec.model_dump(mode="json")  # actors have a working directory of their own
-    return BoardActor.options(max_concurrency=1000).remote(path, plain, groups, slots, epoch, extend)
+    actor: Any = BoardActor  # Ray's decorator adds methods that its types do not show
+    return actor.options(max_concurrency=1000).remote(path, plain, groups, slots, epoch, extend)
 
 
 def _tune(drive: _Drive, board: Any, resolved: Resolved) -> None:
@@ -224,7 +225,7 @@ def _watch(drive: _Drive, board: Any) -> Iterator[None]:
                 _show(drive, ray.get(board.status.remote(), timeout=10))
                 drive.rows.follow()
 
-    def leave(signum: int, _frame: Any) -> None:
+    def leave(_signum: int, _frame: Any) -> None:
         if drive.interrupted:  # a second one: give up waiting
             raise KeyboardInterrupt
         drive.interrupted, drive.phase = True, "stopping"

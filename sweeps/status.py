@@ -24,7 +24,8 @@ class Meter:
         self._marks.append((now, updates))
         while len(self._marks) > 2 and now - self._marks[0][0] > 30:
             self._marks.popleft()
-        (start, before), span = self._marks[0], now - self._marks[0][0]
+        start, before = self._marks[0]
+        span = now - start
         return (updates - before) / span if span > 0 else 0.0
 
     @property

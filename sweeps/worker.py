@@ -137,8 +137,9 @@ class GroupWorker(tune.Trainable):  # type: ignore[misc]
         return time.monotonic() - self._last_checkpoint >= self._checkpoint_cost / CHECKPOINT_SHARE
 
     def _write_checkpoint(self) -> None:
-        """Store every trial of the group under a new name, so that neither a crash nor a stale worker can harm
-        an older one; the one before is kept.
+        """Store every trial of the group; the last two checkpoints are kept.
+
+        Each has a name of its own: neither a crash nor a stale worker can harm an older one.
         """
         from trainers.checkpoint import pack
 

@@ -17,7 +17,7 @@ OWNERS = {
     "torch": ("trainers/*",),
     "pydantic": ("sweeps/spec.py", "sweeps/schema.py", "sweeps/faults.py", "cluster/*"),
     "yaml": ("sweeps/reading.py", "cluster/*"),
-    "optuna": ("sweeps/search.py", "dashboards/plots.py"),
+    "optuna": ("sweeps/search.py",),
     "ray": tuple(f"sweeps/{name}.py" for name in ("run", "board_actor", "seats", "worker", "callback")),
     "mlflow": ("sweeps/tracking.py",),
     "pyarrow": ("sweeps/store.py", "trainers/tasks/*"),

@@ -1,4 +1,4 @@
-"""How many results a second the board takes, beside Ray Tune's own way. A result: one report of one trial, 4 metrics."""
+"""Results a second that the board takes, beside Ray Tune. A result: one report of one trial, 4 metrics."""
 
 import json
 import logging

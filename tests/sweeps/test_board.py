@@ -5,6 +5,7 @@ import random
 from pathlib import Path
 
 import pytest
+
 from sweeps import history
 from sweeps.board import Board, Entry, StaleWorkerError
 from sweeps.spec import SweepSpec

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
+
 from sweeps import history, journal
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]

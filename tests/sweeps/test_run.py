@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import ray
+
 from sweeps import history, store
 from sweeps.run import Interrupted, extend, resume, run
 from sweeps.spec import SpecError, SweepSpec
@@ -109,13 +110,15 @@ def test_a_finished_sweep_is_extended(tmp_path: Path) -> None:
     after = results(folder)
     assert sorted(after) == list(range(30))
     assert {n: after[n] for n in before} == before
-    assert store.read_rows(folder).num_rows == sum(len(m) for t in history.load(folder).trials.values() for m in t.metrics.values())
+    assert store.read_rows(folder).num_rows == sum(
+        len(m) for t in history.load(folder).trials.values() for m in t.metrics.values()
+    )
 
 
 def test_a_batch_larger_than_the_data_is_the_specs_fault(tmp_path: Path) -> None:
     space = {**SPEC["space"], "batch": [16, 100_000]}
     spec = SweepSpec.model_validate({**SPEC, "space": space})
-    with pytest.raises(SpecError, match="training.batch=100000: more than the 1097 training examples of digits"):
+    with pytest.raises(SpecError, match=r"training\.batch=100000: more than the 1097 training examples of digits"):
         run(spec, tmp_path / "sweep")
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from sweeps.board import Answer
 from sweeps.spec import SweepSpec
 from sweeps.worker import GroupWorker

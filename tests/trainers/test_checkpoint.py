@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+
 from trainers.checkpoint import DamagedStateError, pack, unpack
 from trainers.state import TrialState
 
