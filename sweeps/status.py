@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections import Counter, deque
 from typing import Any
@@ -58,7 +57,7 @@ def status(board: Board, meter: Meter) -> dict[str, Any]:
         ]
         for rung in board.spec.rungs()
     }
-    left = _updates_left(board, trials)
+    left = _updates_left(board, rungs)
     return {
         "trials": {
             "asked": len(trials),
@@ -70,18 +69,29 @@ def status(board: Board, meter: Meter) -> dict[str, Any]:
         "rungs": rungs,
         "updates": updates,
         "updates_per_s": rate,
-        "eta_s": left / rate if rate > 0 and math.isfinite(left) else None,
+        "eta_s": left / rate if rate > 0 else None,
         "elapsed_s": meter.elapsed,
         "trouble": board.trouble,
         "lost": board.lost,
     }
 
 
-def _updates_left(board: Board, trials: dict[int, Trial]) -> float:
-    """Trial-updates still to do, taking the mean length of ended trials for those to come."""
-    ended = [trial.updates for trial in trials.values() if trial.state != "running"]
-    if not ended:
-        return math.inf
-    mean = sum(ended) / len(ended)
-    running = sum(max(0.0, mean - trial.updates) for trial in trials.values() if trial.state == "running")
-    return running + mean * (board.budget - len(trials))
+def _updates_left(board: Board, rungs: dict[int, list[int]]) -> float:
+    """Trial-updates still to do, if rungs pass as many as they have passed so far (1/factor where none was judged)."""
+    stopping = board.spec.early_stopping
+    share = 1 / stopping.factor if stopping else 1.0
+    passes = {rung: promoted / reached if reached else share for rung, (reached, promoted) in rungs.items()}
+    ends = [*rungs, board.spec.training.updates]
+
+    def expected(update: int) -> float:
+        """Updates that a trial at this update has before it."""
+        total, chance = 0.0, 1.0
+        for end in ends:
+            if end > update:
+                total += chance * (end - update)
+                update = end
+                chance *= passes.get(end, 0.0)
+        return total
+
+    running = sum(expected(t.updates) for t in board.history.trials.values() if t.state == "running")
+    return running + expected(0) * (board.budget - len(board.history.trials))
