@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from trainers.config import ENGINES, InitConfig, MethodConfig, NetConfig, SeedConfig, TrialConfig
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 _BUDGET_S = 0.6
 _ROUNDS = 5
 _HOPELESS = 3.0  # an engine that was so many times slower in its first round is not tried again
+_EXAMPLES = 2_000  # and a batch: enough to look batches up in, whatever the task's size
 _LOOPED = 4  # trials that stand for any number in the loop engine: each runs alone
 
 
@@ -48,7 +50,7 @@ def _choose(net: NetConfig, batch: int, task: Task, k: int, device: str, dtype: 
     from trainers.group import make_engine
 
     clock = time.thread_time if device == "cpu" else time.perf_counter
-    data = Data(task, device, dtype)
+    data = Data(_head(task, _EXAMPLES + batch), device, dtype)
     engines = {name: make_engine(name, net, batch, data) for name in ENGINES}
     for name, engine in engines.items():
         for number in range(min(k, _LOOPED) if name == "loop" else k):
@@ -81,6 +83,15 @@ def _seconds(engine: Engine, updates: int, clock: Callable[[], float]) -> float:
     start = clock()
     engine.advance(until)
     return (clock() - start) / (updates * len(numbers))
+
+
+def _head(task: Task, examples: int) -> Task:
+    """The task with fewer training examples."""
+    inputs, targets = task.train.inputs, task.train.targets
+    fewer = inputs[:examples]
+    return replace(
+        task, train=replace(task.train, inputs=fewer, targets=fewer if targets is inputs else targets[:examples])
+    )
 
 
 def _median(values: list[float]) -> float:

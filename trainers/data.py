@@ -115,14 +115,19 @@ class Data:
         self.info = task.info
         self.train = part(task.train, task.info.outputs, self.device, self.dtype)
         self.valid = part(task.valid, task.info.outputs, self.device, self.dtype)
-        self._with_ones: Tensor | None = None
+        self._table: Tensor | None = None
 
-    def train_with_ones(self, limit_bytes: int = 32 << 20) -> Tensor | None:
-        """Return the train inputs with a last column of ones, [N, I+1], or None where the copy would be large."""
-        inputs = self.train.inputs
-        if self._with_ones is None and (inputs.numel() + len(inputs)) * inputs.element_size() <= limit_bytes:
-            self._with_ones = torch.nn.functional.pad(inputs, (0, 1), value=1.0)
-        return self._with_ones
+    @property
+    def table(self) -> Tensor:
+        """The train part as one table, [N, I + 1 + O]: inputs, a one to meet the biases, targets if not the inputs.
+
+        A copy, made when first asked for: one look-up then fetches all that an update needs.
+        """
+        if self._table is None:
+            inputs, targets = self.train.inputs, self.train.targets
+            columns = [inputs, inputs.new_ones(len(inputs), 1), *([] if targets is inputs else [targets])]
+            self._table = torch.cat(columns, 1)
+        return self._table
 
 
 def _tensor(array: NDArray[np.generic]) -> Tensor:

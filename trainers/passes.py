@@ -5,8 +5,13 @@ All write into buffers that exist. Letters as in config.py; nothing here mixes r
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor
+
+Call = Callable[[], object]
 
 # torch's tanh is 3x to 6x slower than its sigmoid, so tanh(z) is 2*sigmoid(2z) - 1 and the product before it
 # is asked for 2z (GEMM's alpha costs nothing). The difference is one rounding.
@@ -19,32 +24,50 @@ def scale_before(activation: str) -> float:
     return _TWICE.get(activation, 1.0)
 
 
-def activate(activation: str, z: Tensor, out: Tensor) -> None:
-    """Out = f(z), where z holds `scale_before` times the argument and may be overwritten; out may be z."""
+def activate_calls(activation: str, z: Tensor, out: Tensor) -> list[Call]:
+    """Return the calls that make out = f(z).
+
+    z holds `scale_before` times the argument and may be overwritten; out may be z.
+    """
     if activation == "tanh":
-        torch.sigmoid(z, out=z)
-        torch.add(_minus_one(z), z, alpha=2.0, out=out)
-    elif activation == "sigmoid":
-        torch.sigmoid(z, out=out)
-    elif activation == "relu":
-        torch.clamp_min(z, 0.0, out=out)
-    elif activation == "softsign":
-        torch.div(z, z.abs().add_(1.0), out=out)
-    elif out is not z:
-        out.copy_(z)
+        return [partial(torch.sigmoid, z, out=z), partial(torch.add, _minus_one(z), z, alpha=2.0, out=out)]
+    if activation == "sigmoid":
+        return [partial(torch.sigmoid, z, out=out)]
+    if activation == "relu":
+        return [partial(torch.clamp_min, z, 0.0, out=out)]
+    if activation == "softsign":
+        return [lambda: torch.div(z, z.abs().add_(1.0), out=out)]
+    return [] if out is z else [partial(out.copy_, z)]
+
+
+def backpropagate_calls(activation: str, grad: Tensor, h: Tensor) -> list[Call]:
+    """Return the calls that make grad *= f'(z), given h = f(z)."""
+    if activation == "tanh":
+        return [partial(_OPS.tanh_backward.grad_input, grad, h, grad_input=grad)]
+    if activation == "sigmoid":
+        return [partial(_OPS.sigmoid_backward.grad_input, grad, h, grad_input=grad)]
+    if activation == "relu":
+        return [partial(_OPS.threshold_backward.grad_input, grad, h, 0.0, grad_input=grad)]
+    if activation == "softsign":
+        return [partial(_softsign_backward, grad, h)]
+    return []
+
+
+def activate(activation: str, z: Tensor, out: Tensor) -> None:
+    """Make the calls of `activate_calls`."""
+    for call in activate_calls(activation, z, out):
+        call()
 
 
 def backpropagate(activation: str, grad: Tensor, h: Tensor) -> None:
-    """Grad *= f'(z), given h = f(z)."""
-    if activation == "tanh":
-        _OPS.tanh_backward.grad_input(grad, h, grad_input=grad)
-    elif activation == "sigmoid":
-        _OPS.sigmoid_backward.grad_input(grad, h, grad_input=grad)
-    elif activation == "relu":
-        _OPS.threshold_backward.grad_input(grad, h, 0.0, grad_input=grad)
-    elif activation == "softsign":
-        slope = h.abs().neg_().add_(1.0)
-        grad.mul_(slope).mul_(slope)  # f' = (1 - |h|)^2
+    """Make the calls of `backpropagate_calls`."""
+    for call in backpropagate_calls(activation, grad, h):
+        call()
+
+
+def _softsign_backward(grad: Tensor, h: Tensor) -> None:
+    slope = h.abs().neg_().add_(1.0)
+    grad.mul_(slope).mul_(slope)  # f' = (1 - |h|)^2
 
 
 def output_delta(loss: str, z: Tensor, target: Tensor, out: Tensor, outputs: int = -1) -> None:

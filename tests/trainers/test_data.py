@@ -68,10 +68,10 @@ def test_read_only_arrays_are_wrapped_without_a_warning() -> None:
     assert Data(made).train.inputs.shape == (60, 12)
 
 
-def test_ones_are_appended_only_to_small_data() -> None:
-    tensors = data(NETS["autoencoder"])
-    assert tensors.train_with_ones(limit_bytes=100) is None
-    with_ones = tensors.train_with_ones()
-    assert with_ones is not None
-    assert torch.equal(with_ones[:, :-1], tensors.train.inputs)
-    assert torch.equal(with_ones[:, -1], torch.ones(60, dtype=torch.float64))
+def test_the_table_holds_inputs_ones_and_targets() -> None:
+    tensors = data(NETS["mlp-tanh"])
+    assert tensors.table.shape == (60, 7 + 1 + 3)
+    assert torch.equal(tensors.table[:, :7], tensors.train.inputs)
+    assert torch.equal(tensors.table[:, 7], torch.ones(60, dtype=torch.float64))
+    assert torch.equal(tensors.table[:, 8:], tensors.train.targets)
+    assert data(NETS["autoencoder"]).table.shape == (60, 12 + 1)
