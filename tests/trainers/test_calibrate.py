@@ -41,6 +41,11 @@ def test_the_faster_engine_wins_and_its_time_is_told(fastest: str, monkeypatch: 
     assert seconds == pytest.approx(2e-4, rel=0.5)
 
 
+def test_a_tie_goes_to_the_engine_whose_bits_do_not_depend_on_the_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(group, "make_engine", lambda name, *rest: Sleeper(2e-4))
+    assert choose(AUTOENCODER, 8, task(AUTOENCODER), 3)[0] == "loop"
+
+
 def test_a_small_net_is_stacked_and_it_takes_about_a_second() -> None:
     start = time.thread_time()
     name, seconds = choose(SMALL, 10, task(SMALL), 16)
