@@ -83,9 +83,10 @@ class Copy:
         found = client.get_experiment_by_name(self.experiment)
         if found is None:
             place = {}
-            if self.uri.startswith("sqlite:///"):
-                artifacts = Path(self.uri.removeprefix("sqlite:///")).resolve().parent / "mlartifacts"
-                place = {"artifact_location": (artifacts / self.experiment).as_uri()}
+            if not self.uri.startswith(("http://", "https://")):  # a database: its default is the working directory
+                sqlite = self.uri.startswith("sqlite:///")
+                beside = Path(self.uri.removeprefix("sqlite:///")) if sqlite else self.folder
+                place = {"artifact_location": (beside.resolve().parent / "mlartifacts" / self.experiment).as_uri()}
             self._experiment_id = client.create_experiment(self.experiment, **place)
         else:
             self._experiment_id = found.experiment_id

@@ -48,11 +48,11 @@ def finish(process: subprocess.Popen) -> str:
 
 
 def kill(process: subprocess.Popen) -> None:
-    """SIGKILL a driver, then wait until the processes it started have noticed and gone."""
+    """SIGKILL a driver. Its board and workers notice within seconds; Ray's agents may stay for a minute."""
     family = psutil.Process(process.pid).children(recursive=True)
     process.kill()
     process.communicate()
-    _, alive = psutil.wait_procs(family, timeout=40)
+    _, alive = psutil.wait_procs(family, timeout=4)
     for child in alive:
         with contextlib.suppress(psutil.NoSuchProcess):
             child.kill()

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+
 from sweeps.board import Board, Entry
 from sweeps.spec import SweepSpec
 from sweeps.status import Meter, status
