@@ -21,7 +21,16 @@ def measure() -> dict[str, Any]:
         result = sweep.run(spec, Path(folder))
         if not (Path(folder) / "sweep" / "report.html").exists():
             raise RuntimeError("the sweep ended without report.html")
-    keep = ("command_s", "start_s", "seconds", "rows_after_last_end_s", "after_s", "trials", "states")
+    keep = (
+        "command_s",
+        "start_to_board_s",
+        "start_s",
+        "seconds",
+        "rows_after_last_end_s",
+        "after_s",
+        "trials",
+        "states",
+    )
     return {name: result[name] for name in keep}
 
 

@@ -72,6 +72,13 @@ def ratios_of(found: dict[str, Any]) -> dict[str, Any]:
             "against the peer from its first training": round(
                 ours["trials_per_minute"] / theirs["trials_per_minute_from_first_training"], 2
             ),
+            "with what comes after counted": round(
+                60
+                * ours["trials"]
+                / (ours["seconds"] + ours["after_s"])
+                / (60 * theirs["trials"] / (theirs["seconds"] + theirs["after_s"])),
+                2,
+            ),
             "updates per second": round(ours["updates_per_second"] / theirs["updates_per_second"], 2),
         }
     if "fixed_cost" in found:
@@ -87,7 +94,7 @@ def show(result: dict[str, Any], say: Console) -> None:
     """The numbers a person looks for."""
     trials = result.get("trials_per_minute")
     if trials:
-        table = Table(title="(a) trials per minute, first ask to last result stored")
+        table = Table(title="(a) trials per minute, first ask to last result stored", min_width=110)
         for column in ("", "trials/min", "musweep is", "target", "trials", "updates/trial", "updates/s", "start s",
                        "after s", "best"):  # fmt: skip
             table.add_column(column, justify="left" if not column else "right")
@@ -132,6 +139,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="file for the result; default results/DATE.json")
     arguments = parser.parse_args()
     say = Console()
+    if not say.is_terminal:
+        say = Console(width=120)
     found: dict[str, Any] = {}
     described = machine.describe()
     if "sweep" in arguments.only:

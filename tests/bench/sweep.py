@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -50,8 +51,9 @@ def run(spec: dict[str, Any], folder: Path) -> dict[str, Any]:
     out = folder / "sweep"
     file.write_text(yaml.safe_dump({**spec, "storage": str(folder)}))
     began = time.time()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
     command = [sys.executable, "-m", "cluster.cli", "run", str(file), "--out", str(out)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     ended = time.time()
     if done.returncode:
         raise RuntimeError(f"exit code {done.returncode}: {(done.stdout + done.stderr)[-2000:]}")
@@ -77,6 +79,7 @@ def times(folder: Path, began: float, ended: float) -> dict[str, Any]:
         "updates_per_trial": updates / len(trials),
         "updates_per_second": updates / seconds,
         "start_s": asked - began,
+        "start_to_board_s": next(record["time"] for record in records if record["type"] == "open") - began,
         "rows_after_last_end_s": durable - told,
         "after_s": ended - durable,  # tables, report, MLflow, Ray's end
         "complete": sum(trial.state == "complete" for trial in trials),
