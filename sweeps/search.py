@@ -79,6 +79,8 @@ class Proposer:
         self._seen: set[str] = set()
         self._ended = self._complete = 0
         self._warned = False
+        if self._algorithm not in ("random", "grid"):
+            designs.sobol_units(self._space, self._seed, 0)  # SciPy's import, while workers start
 
     # -- what the board calls ----------------------------------------------------------------------------------
 

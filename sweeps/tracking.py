@@ -13,6 +13,7 @@ import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 Connect = Callable[[str], Any]
 
 POLL_S = 1.0
+DUTY = 0.2  # share of the time that mirroring may take while the search runs; all of it at the end
+SLOWEST_S = 2.0
 BACKOFF_S = (0.5, 60.0)
 # Our own backoff retries, after a look at what got through: a blind retry of a POST makes a run twice.
 _SETTINGS = {
@@ -144,6 +147,7 @@ class Mirror:
         self._stop, self._wake = threading.Event(), threading.Event()
         self._turn = threading.Condition()
         self._asked = self._answered = 0
+        self._resumed = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="mlflow-mirror", daemon=True)
 
     def start(self) -> None:
@@ -174,7 +178,7 @@ class Mirror:
     def _run(self) -> None:
         if sys.platform == "linux":  # the sweep goes first: on Linux niceness is a thread's own
             with contextlib.suppress(OSError):
-                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
         while not self._stop.is_set():
             try:
                 with _locked(self.folder / ".mlflow.lock"):
@@ -206,6 +210,9 @@ class Mirror:
         records, self._offset = journal.tail(self.folder / "journal.jsonl", self._offset)
         self._follower.apply(records)
         self._count()
+        draining = ticket > self._answered
+        if self._copy is None and not draining and not any(t.updates for t in self._follower.history.trials.values()):
+            return  # importing mlflow takes seconds that the workers need to start
         if self._copy is None:
             client = self._connect(self._uri)
             self._copy = Copy(self.folder, client, self._uri, self._experiment, repair=False)
@@ -216,7 +223,11 @@ class Mirror:
             self._turn.notify_all()
 
     def _go_on(self) -> None:
+        """Between two trials: stop if asked to; while the search runs, leave most of the time to the workers."""
         self._count()
+        if self._asked == self._answered:
+            self._stop.wait(min(SLOWEST_S, (time.monotonic() - self._resumed) * (1 - DUTY) / DUTY))
+        self._resumed = time.monotonic()
         if self._stop.is_set():
             raise _Stopped
 

@@ -60,6 +60,12 @@ class GroupWorker(tune.Trainable):  # type: ignore[misc]
             done = self._obey(answer)
         return {"done": done, "trials": len(self._at)}
 
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Nothing for Tune to keep: a group's checkpoints lie in the sweep folder."""
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        """Nothing: what a group holds comes from the board."""
+
     # -- training --------------------------------------------------------------------------------------------
 
     def _advance(self) -> list[Entry]:

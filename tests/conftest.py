@@ -1,6 +1,7 @@
 """What all tests share: in CI, a test that is skipped because something is missing has failed."""
 
 import os
+import sys
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,14 @@ def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Generator[Path]:
             folder = tmp_path_factory.mktemp("cache")
         patch.setenv("MUSWEEP_CACHE", str(folder))
         yield folder
+
+
+@pytest.fixture(autouse=True)
+def denormals() -> Generator[None]:
+    """Engines flush denormal numbers on the thread they run on; other tests get theirs back."""
+    yield
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_flush_denormal(False)
 
 
 def _refuse(report: Any, gpu: bool = False) -> None:
