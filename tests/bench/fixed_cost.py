@@ -11,17 +11,12 @@ TRIALS, UPDATES = 64, 10
 
 
 def measure() -> dict[str, Any]:
-    """Seconds, and where they go.
-
-    Raises:
-        RuntimeError: the sweep left no report.
-    """
+    """Seconds to the finished report and to the command's end, when MLflow has all; and where they go."""
     spec = sweep.with_trials(TRIALS, training={"updates": UPDATES, "reports": 2}, early_stopping={"rungs": [5]})
     with tempfile.TemporaryDirectory() as folder:
         result = sweep.run(spec, Path(folder))
-        if not (Path(folder) / "sweep" / "report.html").exists():
-            raise RuntimeError("the sweep ended without report.html")
     keep = (
+        "report_s",
         "command_s",
         "start_to_board_s",
         "start_s",
