@@ -118,7 +118,8 @@ def show(result: dict[str, Any], say: Console) -> None:
     if fixed := result.get("fixed_cost"):
         say.print(
             f"(d) 64 trials x 10 updates, command to report: {fixed['report_s']:.1f} s (target {FIXED_COST_S:.0f}), "
-            f"to the command's end {fixed['command_s']:.1f}: start {fixed['start_s']:.1f}, sweep {fixed['seconds']:.1f}, after {fixed['after_s']:.1f}"
+            f"to the command's end {fixed['command_s']:.1f}: "
+            f"start {fixed['start_s']:.1f}, sweep {fixed['seconds']:.1f}, after {fixed['after_s']:.1f}"
         )
     if rows := result.get("rows"):
         say.print(
