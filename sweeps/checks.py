@@ -11,6 +11,7 @@ from sweeps.rungs import mu_after, mu_reached_at, report_updates, snap
 from sweeps.schema import Fields
 from sweeps.shapes import Shape
 from trainers.config import TASKS
+from trainers.tasks.options import TaskError, resolve
 
 _LARGEST_GRID = 100_000
 _MEMORIES = 5
@@ -29,6 +30,10 @@ def problems(spec: Fields) -> Iterator[Problem]:
     yield from spec.space.problems()
     yield from _model(spec)
     yield from _objective(spec)
+    try:
+        resolve(spec.task.name, spec.task.options)
+    except TaskError as error:
+        yield Problem("task", str(error))
     yield from _search(spec)
     yield from _early_stopping(spec)
     if spec.training.tail_updates > spec.training.updates:

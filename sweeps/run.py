@@ -305,6 +305,9 @@ def _ray(workers: int) -> Iterator[None]:
     import ray
 
     if ray.is_initialized():
+        there = ray.cluster_resources().get("CPU", 0)
+        if there < workers:  # groups wait for each other: one that finds no place would hold up all
+            raise ValueError(f"the Ray that is running here has {there:g} CPUs, {workers} workers need {workers}")
         yield
         return
     ray.init(

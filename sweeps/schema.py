@@ -148,10 +148,13 @@ class Task(Section):
     seed: Seed = 0
     """Seed of generated data and of the split; trials of all sweeps share it."""
 
+    holdout: Seed | None = None
+    """Training examples held out as valid where the data bring none (mnist, mnist-ae); 0 trains on all, as S13 did."""
+
     @property
     def options(self) -> dict[str, Any]:
         """What `trainers.tasks.load` takes beside the name."""
-        return {"examples": self.examples, "file": self.file, "seed": self.seed}
+        return {"examples": self.examples, "file": self.file, "seed": self.seed, "holdout": self.holdout}
 
 
 class Model(Section):

@@ -310,6 +310,10 @@ MISTAKES: dict[str, tuple[str | tuple[str, ...], str]] = {
         "mlflow.enabled=yes",
         "mlflow.enabled=yes: neither true nor false; allowed: true, false; did you mean true?",
     ),
+    "an option that the task does not take": (
+        "task={name: digits, holdout: 5}",
+        "task: task digits: option holdout=5: this task takes none, its three parts are fixed by the seed",
+    ),
     "a password in the tracking URI": (
         "mlflow.uri=postgresql://me:secret@db/mlflow",
         "mlflow.uri: a password here would be stored with every result; "
