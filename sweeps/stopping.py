@@ -65,35 +65,9 @@ def _cost(score: float, mode: Mode) -> float:
     return score if mode == "min" else -score
 
 
-def ready(waiting: Iterable[int], pending: Iterable[int], order: Order = "number") -> list[int]:
-    """The trials that may be judged at a rung now, in the order in which to judge them.
-
-    With `order="number"` a trial waits until each lower number of its class has a score at the rung or has
-    ended; with `"arrival"` nobody waits.
-
-    Args:
-        waiting: numbers of one class that have a score at the rung and no decision yet, in order of arrival.
-        pending: numbers of that class that were asked for, have not ended and have no score at the rung yet.
-        order: as in `promote`.
-    """
-    if order == "arrival":
-        return list(waiting)
-    first = min(pending, default=math.inf)
-    return sorted(number for number in waiting if number < first)
-
-
 def class_of(params: Mapping[str, Any], compare_within: Sequence[str] | None) -> tuple[Hashable, ...]:
     """The key of the trials that a trial is compared with: its values of the `compare_within` parameters.
 
     A parameter that a trial does not have, being fixed or not active, counts as the value None.
     """
     return tuple(params.get(name) for name in compare_within or ())
-
-
-def expected_promotions(trials: int, factor: int) -> float:
-    """The expected number of `trials` exchangeable trials that pass one rung, for plans.
-
-    The rank of the m-th of exchangeable trials among the first m is uniform on 1..m, so it passes with
-    probability max(1, m // factor) / m.
-    """
-    return sum(max(1, m // factor) / m for m in range(1, trials + 1))

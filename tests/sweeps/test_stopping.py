@@ -1,12 +1,10 @@
-import itertools
 import math
-import random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweeps.stopping import class_of, expected_promotions, promote, ready
+from sweeps.stopping import class_of, promote
 
 NAN, INF = math.nan, math.inf
 scores = st.one_of(st.integers(-4, 4).map(float), st.sampled_from([NAN, INF, -INF]))
@@ -108,45 +106,6 @@ def test_the_best_so_far_always_passes(board, factor, mode):
         best = (min if mode == "min" else max)(finite.values())
         first = min(n for n, score in finite.items() if score == best)
         assert decide(board, first, factor, mode)
-
-
-def test_expected_promotions_is_the_mean_over_all_orders():
-    counts = [
-        sum(decide(dict(enumerate(map(float, order))), n, 3) for n in range(7))
-        for order in itertools.permutations(range(7))
-    ]
-    assert sum(counts) / len(counts) == pytest.approx(expected_promotions(7, 3), abs=1e-12)
-
-
-def test_expected_promotions_tends_to_one_in_factor():
-    assert expected_promotions(10_000, 3) / 10_000 == pytest.approx(1 / 3, rel=1e-2)
-    assert expected_promotions(0, 3) == 0
-
-
-def test_by_number_any_timing_gives_the_same_decisions():
-    rng = random.Random(1)
-    board = {n: float(rng.randrange(6)) for n in range(12)}
-    expected = [n for n in board if decide(board, n, 3)]
-    for _ in range(50):
-        arrivals = list(board)
-        rng.shuffle(arrivals)
-        arrived, waiting, passed = {}, [], []
-        for position, number in enumerate(arrivals):
-            arrived[number] = board[number]
-            waiting.append(number)
-            for next_one in ready(waiting, arrivals[position + 1 :]):
-                waiting.remove(next_one)
-                if decide(arrived, next_one, 3):
-                    passed.append(next_one)
-        assert not waiting
-        assert passed == expected
-
-
-def test_ready_waits_for_lower_numbers_only_by_number():
-    assert ready([7, 2, 4], [5, 9]) == [2, 4]
-    assert ready([7, 2, 4], []) == [2, 4, 7]
-    assert ready([7, 2], [0]) == []
-    assert ready([7, 2], [0], "arrival") == [7, 2]
 
 
 def test_class_of():
