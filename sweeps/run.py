@@ -225,18 +225,24 @@ def _watch(drive: _Drive, board: Any) -> Iterator[None]:
                 _show(drive, ray.get(board.status.remote(), timeout=10))
                 drive.rows.follow()
 
+    def give_up(_signum: int, _frame: Any) -> None:
+        raise KeyboardInterrupt
+
     def leave(_signum: int, _frame: Any) -> None:
-        if drive.interrupted:  # a second one: give up waiting
-            raise KeyboardInterrupt
+        """Ask the groups to checkpoint and leave; a second signal, or none of them answering in time, ends it."""
         drive.interrupted, drive.phase = True, "stopping"
         board.leave.remote()
-        signal.signal(signal.SIGALRM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+        for again in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
+            signal.signal(again, give_up)
         signal.alarm(int(LEAVE_S))
 
     poller = threading.Thread(target=poll, daemon=True)
     poller.start()
     main = threading.current_thread() is threading.main_thread()
-    before = {s: signal.signal(s, leave) for s in (signal.SIGINT, signal.SIGTERM)} if main else {}
+    before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)} if main else {}
+    if main:
+        signal.signal(signal.SIGINT, leave)
+        signal.signal(signal.SIGTERM, leave)
     try:
         yield
     except KeyboardInterrupt:
