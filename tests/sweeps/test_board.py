@@ -270,3 +270,15 @@ def test_a_full_disk_is_waited_out(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert len(worker.at) == 4
     assert slept == [1.0, 1.0]
     assert len(history.load(tmp_path).trials) == 4
+
+
+def test_replicates_share_a_point_and_differ_in_their_seed(tmp_path: Path) -> None:
+    board = play(tmp_path, spec_with(search={"algorithm": "random", "seed": 3, "seeds": 2}), 2, 5)
+    trials = board.history.trials
+    assert len(trials) == 40
+    for number in range(0, 40, 2):
+        first, second = trials[number], trials[number + 1]
+        assert (first.params, first.point_id) == (second.params, second.point_id)
+        assert (first.replicate, second.replicate) == (0, 1)
+        assert first.config["seed"] == {**second.config["seed"], "replicate": 0}
+    assert len({trial.point_id for trial in trials.values()}) == 20
