@@ -25,6 +25,11 @@ from sweeps import journal
 END_STATES = ("complete", "stopped", "diverged", "failed", "skipped")
 
 
+def trial_id(number: int) -> str:
+    """The name of a trial that a person sees, `t00012`."""
+    return f"t{number:05d}"
+
+
 @dataclass(slots=True)
 class Trial:
     """One trial as the journal knows it. `state` is `running` or one of END_STATES."""
@@ -56,7 +61,7 @@ class Trial:
     @property
     def id(self) -> str:
         """The name a person sees, `t00012`."""
-        return f"t{self.number:05d}"
+        return trial_id(self.number)
 
 
 @dataclass(slots=True)

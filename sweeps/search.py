@@ -17,7 +17,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeps import designs
-from sweeps.history import END_STATES
+from sweeps.history import END_STATES, trial_id
 from sweeps.journal import Record
 from sweeps.parameters import Float, Internal
 from sweeps.space import Params, point_id
@@ -187,7 +187,7 @@ class Proposer:
                 params={n: value for n, value in self._asked[number].items() if n in shapes},
                 distributions={n: shapes[n] for n in self._asked[number] if n in shapes},
                 intermediate_values=trial.intermediate_values,
-                user_attrs={"trial": f"t{number:05d}"},
+                user_attrs={"trial": trial_id(number)},
             )
             for number, trial in zip(self._places, self._study.get_trials(deepcopy=False), strict=True)
             if trial.state.is_finished()

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from sweeps import history as histories
 from sweeps import journal
-from sweeps.history import History, Trial
+from sweeps.history import History, Trial, trial_id
 
 SCHEMA_VERSION = 1
 ROWS_SCHEMA = pa.schema(
@@ -155,17 +155,13 @@ def _long(reports: Iterable[tuple[int, int, Mapping[str, float]]]) -> pa.Table:
     flat = np.fromiter(map(float, chain.from_iterable(values)), np.float64, count=int(lengths.sum()))
     return pa.Table.from_arrays(
         [
-            _strings(np.repeat(inverse, lengths), [_id(number) for number in unique]),
+            _strings(np.repeat(inverse, lengths), [trial_id(number) for number in unique]),
             pa.array(np.repeat(np.array(updates, np.int64), lengths)),
             _strings(metric, lexicon),
             pa.array(flat),
         ],
         schema=ROWS_SCHEMA,
     )
-
-
-def _id(number: int) -> str:
-    return f"t{number:05d}"
 
 
 def _strings(codes: Any, words: list[str]) -> pa.Array:
@@ -302,7 +298,7 @@ def write_derived(folder: Path, history: History) -> None:
         event: dict[str, Any] = {"schema_version": SCHEMA_VERSION}
         event.update((key, value) for key, value in record.items() if key not in ("trial", "config"))
         if "trial" in record:
-            event["trial_id"] = _id(record["trial"])
+            event["trial_id"] = trial_id(record["trial"])
         lines.append(json.dumps(event, separators=(",", ":"), allow_nan=False))
     atomic_write(folder / "events.jsonl", "".join(line + "\n" for line in lines).encode())
 

@@ -12,6 +12,7 @@ import ray
 from ray import tune
 
 from sweeps.board import Answer, Entry
+from sweeps.history import trial_id
 from sweeps.spec import SweepSpec
 from sweeps.store import atomic_write
 
@@ -180,4 +181,4 @@ class GroupWorker(tune.Trainable):  # type: ignore[misc]
 
         folder = self._folder / "models"
         folder.mkdir(exist_ok=True)
-        atomic_write(folder / f"t{number:05d}.npz", pack({number: self._trials.state(number)}))
+        atomic_write(folder / f"{trial_id(number)}.npz", pack({number: self._trials.state(number)}))
