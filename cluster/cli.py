@@ -36,6 +36,10 @@ Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override, as in space.lr.high=0.5; repeatable.")
 ]
 
+Protocol = Annotated[
+    str | None, typer.Option("--protocol", metavar="NAME", help="A protocol of the spec, such as reduced; else full.")
+]
+
 
 def _version(wanted: bool) -> None:
     if wanted:
@@ -57,13 +61,16 @@ def _root(
 
 
 @app.command()
-def check(spec: Spec, set_: Set = None) -> None:
-    """Say whether a spec can be run; every mistake in one line."""
+def check(spec: Spec, set_: Set = None, protocol: Protocol = None) -> None:
+    """Say whether a spec can be run, in each of its protocols; every mistake in one line."""
     from cluster.plan import summary
+    from sweeps.spec import protocols
 
-    checked = _load(spec, set_)
-    print(f"ok: {spec}: {summary(checked)}")
-    _warn(checked)
+    names: list[str | None] = [protocol] if protocol else [*protocols(spec)] or [None]
+    for name in names:
+        checked = _load(spec, set_, name)
+        print(f"ok: {spec}{f' --protocol {name}' if name else ''}: {summary(checked)}")
+        _warn(checked)
 
 
 @app.command()
@@ -77,12 +84,12 @@ def schema() -> None:
 
 
 @app.command()
-def plan(spec: Spec, set_: Set = None) -> None:
+def plan(spec: Spec, set_: Set = None, protocol: Protocol = None) -> None:
     """Show what a sweep would do, and about how long, after a short measurement on this machine."""
     from cluster.plan import make, show
     from cluster.show import console
 
-    checked = _load(spec, set_)
+    checked = _load(spec, set_, protocol)
     with console(stderr=True).status("loading data and measuring engines"):
         made = make(checked)
     show(checked, made, console())
@@ -93,6 +100,7 @@ def run(
     what: Annotated[Path, typer.Argument(metavar="SPEC|DIR", help="A spec to run, or a sweep's folder.")],
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="The folder to make.")] = None,
     set_: Set = None,
+    protocol: Protocol = None,
     more: Annotated[int, typer.Option("--more", metavar="N", min=0, help="Add N trials to a sweep (needs DIR).")] = 0,
 ) -> None:
     """Run a sweep here, showing its progress; with a folder, go on with it or extend it."""
@@ -101,20 +109,16 @@ def run(
     if not what.is_dir() and (what.suffix in (".yaml", ".yml") or what.is_file() or _is_shipped(what)):
         if more:
             raise UserError(f"--more extends a sweep: give its folder instead of {what}")
-        checked = _load(what, set_)
+        checked = _load(what, set_, protocol)
         _warn(checked)
         if out is not None and _holds(out, checked):
             print(f"going on with {out}")
             return _drive_folder(out, 0)
 
-        def start(show: Callable[[Status], None]) -> Path:
-            from sweeps.run import run as run_sweep
-
-            return run_sweep(checked, out, on_status=show, report=_report)
-
-        return _drive(start)
-    if set_ or out:
-        raise UserError(f"{what} is a sweep's folder: its spec is settled, so --set and --out cannot be used")
+        return _drive_spec(checked, out)
+    if set_ or out or protocol:
+        wrong = "its spec is settled, so --set, --protocol and --out cannot be used"
+        raise UserError(f"{what} is a sweep's folder: {wrong}")
     return _drive_folder(what, more)
 
 
@@ -122,6 +126,32 @@ def run(
 def resume(folder: Dir) -> None:
     """Go on with a sweep after any kind of end; a finished one has its tables and report renewed."""
     _drive_folder(folder, 0)
+
+
+@app.command()
+def fork(
+    folder: Dir,
+    trial: Annotated[str, typer.Option("--trial", metavar="TRIAL", help="12, t00012 or best.")] = "best",
+    at: Annotated[
+        int | None, typer.Option("--at", metavar="UPDATE", min=1, help="Of a kept state; else the end.")
+    ] = None,
+    updates: Annotated[
+        int | None, typer.Option("--updates", metavar="N", min=1, help="Train N more; else to the trial's end.")
+    ] = None,
+    set_: Set = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="The folder to make.")] = None,
+) -> None:
+    """Go on from a trial's stored state in other ways, as in --set tail_updates=[0,200]; a sweep of its own."""
+    from cluster import folders
+    from sweeps.folder import read_spec_file
+    from sweeps.forks import spec_of
+
+    read = folders.read(folder)
+    chosen = folders.trial(read, trial)
+    start = chosen.updates if at is None else at
+    spec = spec_of(read.path, read_spec_file(read.path), chosen, start, updates, set_ or ())
+
+    _drive_spec(spec, out)
 
 
 @app.command()
@@ -155,7 +185,9 @@ def show(
 def export(
     folder: Dir,
     format_: Annotated[str | None, typer.Option("--format", metavar="parquet|csv", help="Trials and rows.")] = None,
-    model: Annotated[str | None, typer.Option("--model", metavar="TRIAL", help="A trial's state_dict.")] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="TRIAL", help="State_dict of 12, t00012 or best.")
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", metavar="PATH", help="Where to write.")] = None,
 ) -> None:
     """Write a sweep's tables, or a trial's trained model as a state_dict of ordinary PyTorch modules."""
@@ -192,6 +224,41 @@ def sync(folder: Dir) -> None:
 
 
 @app.command()
+def reproduce(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="Experiments, or how their names begin; none: all.")
+    ] = None,
+    protocol: Annotated[str, typer.Option("--protocol", metavar="full|reduced", help="The papers', or two cores'.")] = (
+        "reduced"
+    ),
+    again: Annotated[bool, typer.Option("--again", help="Measure again what is stored already.")] = False,
+    write: Annotated[
+        bool, typer.Option("--write", help="Run nothing: only write the page from what is stored.")
+    ] = False,
+    set_: Set = None,
+) -> None:
+    """Run the papers' experiments, store what came of them, and write REPRODUCTION.md from what is stored."""
+    from cluster import reproduce as work
+
+    def drive(spec: SweepSpec, folder: Path) -> Path:
+        if _holds(folder, spec):
+            _drive_folder(folder, 0)
+        else:
+            _drive_spec(spec, folder)
+        return folder
+
+    wanted = [] if write else work.chosen(names or ())
+    if len(wanted) > 1:
+        print(f"{len(wanted)} experiments: {', '.join(experiment.name for experiment in wanted)}")
+    for experiment in wanted:
+        path = work.result_path(work.RESULTS, experiment, protocol)
+        if again or not path.exists():
+            print(f"{experiment.name}: {experiment.title}, {protocol} protocol")
+            print(f"stored: {work.run(experiment, protocol, work.RESULTS, drive, set_ or ())}")
+    print(f"written: {work.write_page(work.RESULTS, work.PAGE)}, {work.write_pictures(work.RESULTS, work.PICTURES)}")
+
+
+@app.command()
 def doctor() -> None:
     """Look at this machine: versions, cores, memory, GPUs, Ray, MLflow, disk, data."""
     from cluster.doctor import examine, table
@@ -202,10 +269,10 @@ def doctor() -> None:
     console().print(table(findings))
 
 
-def _load(path: Path, overrides: Sequence[str] | None) -> SweepSpec:
+def _load(path: Path, overrides: Sequence[str] | None, protocol: str | None = None) -> SweepSpec:
     from sweeps.spec import load
 
-    return load(path, overrides=list(overrides or ()))
+    return load(path, list(overrides or ()), protocol)
 
 
 def _is_shipped(name: Path) -> bool:
@@ -241,6 +308,17 @@ def _report(folder: Path) -> Path:
     from dashboards.report import write
 
     return write(folder)
+
+
+def _drive_spec(spec: SweepSpec, out: Path | None) -> None:
+    """Run a new sweep."""
+
+    def start(show: Callable[[Status], None]) -> Path:
+        from sweeps.run import run as run_sweep
+
+        return run_sweep(spec, out, on_status=show, report=_report)
+
+    _drive(start)
 
 
 def _drive_folder(typed: Path, more: int) -> None:
@@ -283,7 +361,9 @@ def _drive(work: Callable[[Callable[[Status], None]], Path]) -> None:
     except SweepFailed as failed:
         print(f"error: the sweep failed: {failed}", file=sys.stderr)
         raise typer.Exit(EXIT_FAULT) from None
-    show_end(folder, out)
+    if not show_end(folder, out):
+        print("error: every trial failed; the reasons are above", file=sys.stderr)
+        raise typer.Exit(EXIT_USER)
 
 
 def _hint(error: BaseException) -> list[str] | None:

@@ -25,7 +25,7 @@ def export_tables(typed: Path, format_: str, out: Path | None) -> list[Path]:
 
 
 def export_model(typed: Path, name: str, out: Path | None) -> list[str]:
-    """Write a trial's weights as a state_dict and say how to load them.
+    """Write a trial's weights as a state_dict, or the state that its own trainer gave, and say how to load them.
 
     Raises:
         UserError: no such trial, or its weights were not kept or are damaged.
@@ -36,17 +36,24 @@ def export_model(typed: Path, name: str, out: Path | None) -> list[str]:
     if not packed.exists():
         kept = sorted(path.stem for path in (folder.path / "models").glob("t*.npz"))
         have = f"kept: {', '.join(kept[:8])}{', ...' if len(kept) > 8 else ''}" if kept else "none are kept yet"
+        if "trainer" in chosen.config:
+            have += "; a trainer of your own gives them as trial.report(..., state=...)"
         raise UserError(f"{chosen.id} is {chosen.state}: weights are kept of complete trials only; {have}")
+    from sweeps.modules import reach
     from trainers.checkpoint import DamagedStateError
     from trainers.config import TrialConfig
-    from trainers.export import write_state_dict
+    from trainers.export import write_own_state, write_state_dict
 
     path = out or Path(f"{folder.path.name}-{chosen.id}.pt")
     if path.is_dir():
         path = path / f"{folder.path.name}-{chosen.id}.pt"
     path.parent.mkdir(parents=True, exist_ok=True)
-    net = TrialConfig.from_dict(chosen.config).net
+    reach(folder.spec.get("modules"))
     try:
+        if "trainer" in chosen.config:
+            write_own_state(packed.read_bytes(), chosen.number, path)
+            return [str(path), f'load with: torch.load("{path}"); it is what {chosen.config["trainer"]} gave as state']
+        net = TrialConfig.from_dict(chosen.config).net
         modules = write_state_dict(packed.read_bytes(), chosen.number, net, path)
     except DamagedStateError as error:
         raise UserError(f"{packed}: {error}; restore it from a copy") from None

@@ -121,18 +121,32 @@ def trial_number(typed: str) -> int:
     """
     match = re.fullmatch(r"t?(\d+)", typed.strip())
     if match is None:
-        raise UserError(f"trial {typed!r}: give its number, such as 12 or t00012")
+        raise UserError(f"trial {typed!r}: give its number, such as 12 or t00012, or best")
     return int(match.group(1))
 
 
 def trial(folder: Folder, typed: str) -> Trial:
-    """The trial that a person means.
+    """The trial that a person means: 12, t00012 or best.
 
     Raises:
         UserError: the sweep has no such trial.
     """
+    if typed == "best":
+        return best(folder)
     number = trial_number(typed)
     if number not in folder.history.trials:
         have = f"it has t{0:05d} to t{max(folder.history.trials):05d}" if folder.history.trials else "it has none yet"
         raise UserError(f"{folder.path}: no trial {number}; {have}")
     return folder.history.trials[number]
+
+
+def best(folder: Folder) -> Trial:
+    """The best complete trial.
+
+    Raises:
+        UserError: the sweep has none.
+    """
+    ranked = folder.ranked()
+    if not ranked:
+        raise UserError(f"{folder.path}: no trial is complete yet; name one, as in t00012")
+    return ranked[0]

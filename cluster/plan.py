@@ -25,7 +25,10 @@ FLOATS = 6  # arrays of a trial's size: weights, velocity, gradient, look-ahead 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a sweep is expected to do; `arrivals` holds (update, trials that get there), the end included."""
+    """What a sweep is expected to do; `arrivals` holds (update, trials that get there), the end included.
+
+    Of a trainer of the user's own no times and no memory are known: they are NaN.
+    """
 
     resolved: Resolved
     arrivals: list[tuple[int, int]]
@@ -60,7 +63,7 @@ def summary(spec: SweepSpec) -> str:
     rungs = spec.rungs()
     stops = f"rungs at {', '.join(map(str, rungs))}" if rungs else "no early stopping"
     trials = text.plural(spec.budget.trials, "trial")
-    search = f"{trials} of {spec.task.name} by {spec.search.algorithm} over {searched}"
+    search = f"{trials} of {spec.trainer or spec.task.name} by {spec.search.algorithm} over {searched}"
     return f"{search}; {spec.training.updates} updates, {stops}"
 
 
@@ -79,6 +82,8 @@ def make(spec: SweepSpec) -> Plan:
     points = [
         proposer.ask(number) for number in range(min(SAMPLED, spec.budget.trials)) if not proposer.exhausted(number)
     ]
+    if spec.trainer is not None:  # nothing of it is known beforehand
+        return Plan(resolved, spec.arrivals(), points, spec.expected_updates(), 0, 0.0, math.nan, math.nan, math.nan)
     configs = [spec.trial_config(number, point) for number, point in enumerate(points)]
     seconds = [_seconds(config, resolved, spec) for config in configs]
     updates = spec.expected_updates() + spec.cost_of_forks()
@@ -113,7 +118,7 @@ def _seconds(config: TrialConfig, resolved: Resolved, spec: SweepSpec) -> float:
 
 def _memory(configs: list[TrialConfig], resolved: Resolved) -> float:
     weights = max(config.net.parameters for config in configs)
-    activations = max(sum(config.net.widths) * config.batch for config in configs) * 2
+    activations = max(sum(config.net.widths) * max(1, config.net.steps) * config.batch for config in configs) * 2
     slot = 4.0 * (weights * FLOATS + activations)
     return (resolved.workers + 1) * BASE_BYTES + resolved.workers * resolved.group_size * slot
 
@@ -153,6 +158,15 @@ def _show_costs(spec: SweepSpec, plan: Plan, out: Console) -> None:
     from rich.table import Table
 
     resolved = plan.resolved
+    if spec.trainer is not None:
+        grid = Table.grid(padding=(0, 2))
+        grid.add_row(
+            "groups", f"{text.plural(resolved.workers, 'worker')}, a trial at a time each, on {resolved.device}"
+        )
+        grid.add_row("training", f"{text.count(plan.updates)} trial-updates")
+        grid.add_row("time", f"not known: {spec.trainer} is not tried here")
+        out.print(grid)
+        return
     counts = {name: list(resolved.engines.values()).count(name) for name in sorted(set(resolved.engines.values()))}
     engines = ", ".join(f"{name} for {text.plural(count, 'shape')}" for name, count in counts.items())
     grid = Table.grid(padding=(0, 2))
@@ -160,7 +174,8 @@ def _show_costs(spec: SweepSpec, plan: Plan, out: Console) -> None:
     grid.add_row("groups", f"{resolved.workers} × {slots} on {resolved.device}; engine {engines}")
     fork = _fork(spec)
     share = round(100 * plan.fork_updates / plan.updates)
-    forks = f", {share}% of them in forks at µ ≤ {fork.mu:g}" if fork else ""
+    low = f" at µ ≤ {fork.mu:g}" if fork and not spec.forks else ""
+    forks = f", {share}% of them in forks{low}" if plan.fork_updates else ""
     grid.add_row("training", f"{text.count(plan.updates)} trial-updates{forks}")
     rate = resolved.workers / plan.update_s
     grid.add_row("speed", f"{text.count(rate)} trial-updates/s ({1e3 * plan.update_s:.2g} ms each per worker)")

@@ -173,8 +173,10 @@ def show_sweep(folder: Folder, out: Console) -> None:
     task = spec.get("task", {})
     search = spec.get("search", {})
     named = task.get("name") if isinstance(task, dict) else task
+    trainer = spec.get("trainer")
     facts = [
-        f"task {named}",
+        *([f"trainer {trainer}"] if trainer else []),
+        *([f"task {named}"] if named or not trainer else []),
         f"{folder.objective} {'max' if folder.maximise else 'min'}",
         f"search {search.get('algorithm')}, seed {search.get('seed')}",
     ]
@@ -193,9 +195,7 @@ def show_sweep(folder: Folder, out: Console) -> None:
     if (made := rungs(folder)) is not None:
         out.print(made)
     out.print()
-    failed = [trial for trial in history.trials.values() if trial.state == "failed"]
-    for trial in failed[:3]:
-        out.print(f"[red]{trial.id} failed[/]: {_plain(trial.reason)}", soft_wrap=True)
+    _say_failed(folder, out)
     out.print(f"one trial:  musweep show {_plain(str(folder.path))} {_example(folder)}", soft_wrap=True)
     report = folder.path / "report.html"
     out.print(f"report:     {report if report.exists() else f'musweep report {folder.path}'}", soft_wrap=True)
@@ -209,8 +209,14 @@ def near(path: Path) -> Path:
     return whole.relative_to(Path.cwd()) if whole.is_relative_to(Path.cwd()) else path
 
 
-def show_end(path: Path, out: Console) -> None:
-    """Print what a sweep found and where it lies, with the commands that look further."""
+def _say_failed(folder: Folder, out: Console) -> None:
+    failed = [trial for trial in folder.history.trials.values() if trial.state == "failed"]
+    for trial in failed[:3]:
+        out.print(f"[red]{trial.id} failed[/]: {_plain(trial.reason)}", soft_wrap=True)
+
+
+def show_end(path: Path, out: Console) -> bool:
+    """Print what a sweep found and where it lies, with the commands that look further; whether any trial trained."""
     path = near(path)
     folder = read(path)
     out.print(f"{text.plural(len(folder.history.trials), 'trial')}: {counted(folder)}", soft_wrap=True)
@@ -219,6 +225,7 @@ def show_end(path: Path, out: Console) -> None:
         out.print()
     else:
         out.print("[yellow]no trial was complete[/]: musweep show tells why each one ended", soft_wrap=True)
+    _say_failed(folder, out)
     lines = [
         f"look again:  musweep show {path}",
         f"report:      {path / 'report.html'}"
@@ -230,6 +237,8 @@ def show_end(path: Path, out: Console) -> None:
         lines.append(f"MLflow:      {mlflow_command(folder)}")
     for line in lines:
         out.print(line, markup=False, soft_wrap=True)
+    states = {trial.state for trial in folder.history.trials.values()}
+    return states != {"failed"}
 
 
 def mlflow_command(folder: Folder) -> str:
@@ -276,6 +285,8 @@ def show_trial(folder: Folder, trial: Trial, out: Console) -> None:
     _metrics(trial, out)
     if trial.promoted:
         out.print("rungs passed: " + ", ".join(map(str, sorted(trial.promoted))))
+    if trial.traceback:
+        out.print(f"\n[bold]Traceback[/]\n{_plain(trial.traceback.rstrip())}", soft_wrap=True)
 
 
 def _metrics(trial: Trial, out: Console) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from typing import Any
 
 from dashboards.flow import compared_within, last_event, saved
@@ -28,8 +30,13 @@ def tiles(view: View) -> list[tuple[str, str, str]]:
         (f"best {view.metric}", value, best.id + _unfinished(best) if best else "no objective yet"),
         ("trials", f"{len(view.trials):,}", counts or "none asked for yet"),
         ("wall time", duration(wall(view)), f"{duration(sum(t.wall_s for t in view.trials))} of worker time"),
-        ("saved by halving", *(_halving(spared, full) if view.spec.get("early_stopping") else (NONE, "not used"))),
+        ("saved by halving", *(_halving(spared, full) if _halves(view) else (NONE, "not used"))),
     ]  # fmt: skip
+
+
+def _halves(view: View) -> bool:
+    stopping = view.spec.get("early_stopping")
+    return stopping is not None and stopping.get("rungs", "auto") is not None
 
 
 def _halving(spared: int, full: int) -> tuple[str, str]:
@@ -50,7 +57,7 @@ def header(view: View) -> list[tuple[str, str]]:
     """What the sweep was, as (name, value) pairs."""
     spec, opened = view.spec, view.history.opened_at
     search, training, budget = (spec.get(key) or {} for key in ("search", "training", "budget"))
-    resolved = spec.get("resolved") or {}
+    resolved, own = spec.get("resolved") or {}, spec.get("trainer")
     seeds = int(search.get("seeds") or 1)
     more = f" and {view.history.extended} more" if view.history.extended else ""
     limits = f"{budget.get('trials', NONE)} trials{more}"
@@ -61,17 +68,24 @@ def header(view: View) -> list[tuple[str, str]]:
     engines = sorted({trial.engine for trial in view.trials if trial.engine})
     pairs = [
         ("State", STATES.get(view.history.closed, str(view.history.closed))),
-        ("Task", f"{task_name(spec)}, {_model(spec.get('model'))}"),
+        _what(spec),
         ("Objective", f"{view.metric}, {'lower' if view.mode == 'min' else 'higher'} is better"),
         ("Search", f"{search.get('algorithm', NONE)}, seed {search.get('seed', NONE)}, {_replicates(seeds)}"),
         ("Budget", limits),
-        ("Training", f"{view.updates:,} updates of {training.get('batch', NONE)} examples"),
+        ("Training", f"{view.updates:,} updates" + ("" if own else f" of {training.get('batch', NONE)} examples")),
         ("Early stopping", _stopping(view)),
         ("Placement", groups + (f", {' and '.join(engines)} engine" if engines else "")),
         ("Opened", utc(opened)),
         ("Last event", utc(last_event(view) if view.trials else opened)),
     ]
     return [*pairs, *_machine({**(spec.get("versions") or {}), **view.history.versions})]
+
+
+def _what(spec: dict[str, Any]) -> tuple[str, str]:
+    """What was trained: a task's nets, or whatever the user's own function trains."""
+    if trainer := spec.get("trainer"):
+        return "Trainer", f"{trainer} on task {task_name(spec)}" if task_name(spec) else str(trainer)
+    return "Task", f"{task_name(spec)}, {_model(spec.get('model'))}"
 
 
 def task_name(spec: dict[str, Any]) -> str:
@@ -85,7 +99,7 @@ def _model(model: Any) -> str:
     if not isinstance(model, dict):
         return "default model"
     kind = str(model.get("kind") or "model")
-    rest = [f"{name} {_plain(value)}" for name, value in model.items() if name != "kind" and value is not None]
+    rest = [f"{name} {_plain(value)}" for name, value in model.items() if name != "kind" and value not in (None, {})]
     return ", ".join([kind, *rest])
 
 
@@ -101,13 +115,17 @@ def _stopping(view: View) -> str:
     stopping = view.spec.get("early_stopping")
     if not stopping:
         return "off"
-    rungs = ", ".join(f"{rung:,}" for rung in view.rungs) or "none reached yet"
-    words = [f"rungs at {rungs}", f"1 in {stopping.get('factor', NONE)} goes on"]
-    if within := compared_within(view):
-        words.append(f"compared within equal {' and '.join(within)}")
-    if fork := stopping.get("fork"):
-        words.append(f"scored after a fork of {fork.get('updates')} updates at µ {fork.get('mu')}")
-    return ", ".join(words)
+    words = []
+    if _halves(view):
+        rungs = ", ".join(f"{rung:,}" for rung in view.rungs) or "none reached yet"
+        words += [f"rungs at {rungs}", f"1 in {stopping.get('factor', NONE)} goes on"]
+        if within := compared_within(view):
+            words.append(f"compared within equal {' and '.join(within)}")
+        if fork := stopping.get("fork"):
+            words.append(f"scored after a fork of {fork.get('updates')} updates at µ {fork.get('mu')}")
+    if doomed := stopping.get("doomed"):
+        words.append(f"nets that cannot start {'noted' if doomed.get('act') == 'record' else 'skipped'}")
+    return ", ".join(words) or "off"
 
 
 def _groups(view: View) -> int:
@@ -128,7 +146,7 @@ def _machine(versions: dict[str, str]) -> list[tuple[str, str]]:
 
 def findings(view: View) -> list[str]:
     """The result in plain sentences, a paragraph each: what was found, and what became of the trials."""
-    return [paragraph for paragraph in (_finding(view), _course(view)) if paragraph]
+    return [paragraph for paragraph in (_finding(view), _course(view), _doomed(view)) if paragraph]
 
 
 def conditions(view: View) -> list[str]:
@@ -186,7 +204,7 @@ def _course(view: View) -> str:
         return ""
     parts = {
         "complete": "trained in full", "stopped": "stopped at a rung", "diverged": "diverged", "failed": "failed",
-        "skipped": "skipped", "running": "not ended yet",
+        "skipped": "skipped before their first update", "running": "not ended yet",
     }  # fmt: skip
     fates = ", ".join(f"{counts[state]:,} {fate}" for state, fate in parts.items() if state in counts)
     words = f"Of {len(view.trials):,} trial{'s' * (len(view.trials) != 1)}, {fates}"
@@ -196,12 +214,37 @@ def _course(view: View) -> str:
     return words + "."
 
 
+def _doomed(view: View) -> str:
+    """What was judged unable to start, and what skipping it saved, or would have."""
+    doomed = [trial for trial in view.trials if trial.doomed]
+    if not doomed:
+        return ""
+    reasons = Counter(re.sub(r"layer \d+", "a layer", trial.doomed.partition(":")[0]) for trial in doomed)
+    why = ", ".join(f"{reason} ({count:,})" for reason, count in reasons.most_common())
+    words = f"The nets of {len(doomed):,} trials cannot start, by what was measured before their first update: {why}."
+    trained = [trial for trial in doomed if trial.state not in ("skipped", "running")]
+    if not trained:
+        return f"{words} Not training them saved up to {len(doomed) * view.updates:,} updates."
+    spent, whole = (sum(trial.updates for trial in some) for some in (trained, view.trials))
+    places = [place for place, trial in enumerate(view.ranked, 1) if trial.doomed and view.value(trial) is not None]
+    best = (
+        f"the best of them has place {places[0]:,} of {len(view.ranked):,}" if places else "none of them had a result"
+    )
+    return (
+        f"{words} They were trained all the same, to see: {best}, and without them {spent:,} of {whole:,} updates "
+        f"({spent / max(1, whole):.0%}) would have been saved."
+    )
+
+
 def _condition(view: View) -> str:
     """What the search was conditional on."""
     search = view.spec.get("search") or {}
     seeds = int(search.get("seeds") or 1)
     seed = search.get("seed", NONE)
-    if seeds == 1:
+    if view.spec.get("trainer"):
+        ground = "one replicate: all trials were given one seed" if seeds == 1 else f"{seeds} replicates per point"
+        ground += f", of sweep seed {seed}"
+    elif seeds == 1:
         ground = f"one replicate: all trials share the initial weights' seed and the batches of sweep seed {seed}"
     else:
         ground = f"{seeds} replicates per point of sweep seed {seed}, shared by all points"

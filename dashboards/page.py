@@ -59,6 +59,7 @@ h3 { font-size: 14px; font-weight: 600; margin: 0 0 2px; }
 table { border-collapse: collapse; width: 100%; font-size: 14px; font-variant-numeric: tabular-nums; }
 th, td { padding: 6px 12px; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
 th { color: var(--soft); font-weight: 600; border-bottom: 2px solid var(--line); padding: 0; }
+.wrapped td { white-space: normal; }
 th button { all: unset; cursor: pointer; padding: 6px 12px; display: block; width: 100%; box-sizing: border-box; }
 th button:hover, th button:focus-visible { color: var(--accent); }
 th[aria-sort] { color: var(--ink); }

@@ -26,7 +26,9 @@ def parallel(view: View) -> list[Figure] | str:
     values = [value for trial in trials if (value := view.value(trial)) is not None]
     axes = [*(_axis(param, trials) for param in view.params), _outcome(view, trials, objective_scale(values))]
     colours = _colours(view, trials, objective_scale(values, view.mode))
-    stops = [[0, LOST], [0.099, LOST], *([0.1 + 0.9 * stop, colour] for stop, colour in colour_stops(view.mode))]
+    shades = colour_stops(view.mode)
+    # Plotly rounds to 256 shades: the grey has to end well before the best trial's 0.1
+    stops = [[0, LOST], [0.05, LOST], [0.06, shades[0][1]], *([0.1 + 0.9 * stop, colour] for stop, colour in shades)]
     line = {"color": colours, "colorscale": stops, "cmin": 0, "cmax": 1, "showscale": False}
     trace = {"type": "parcoords", "dimensions": axes, "line": line, "labelside": "top"}
     width = 120 * len(axes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from dashboards import facts, flow, parallel, plots
+from dashboards import diagnostics, facts, flow, parallel, plots
 from dashboards.page import Section, escape, page, ramp, table
 from dashboards.view import View, read, utc
 
@@ -63,9 +63,10 @@ def _sections(view: View) -> list[Section]:
     return [
         _trials(view),
         _curves(view),
-        _map(view),
+        *([] if view.spec.get("trainer") else [_map(view)]),  # what its parameters mean is its own affair
         _importance(view),
         _figures("parallel", "Parallel coordinates", _PARALLEL, parallel.parallel(view)),
+        *diagnostics.sections(view),
         _figures("rungs", "Where trials went", _rungs_caption(view), flow.rungs(view)),
         _figures("timeline", "Groups over time", _TIMELINE, flow.timeline(view)),
         Section("about", "About", "", markup=f'<dl class="about">{pairs}</dl>'),
@@ -138,7 +139,7 @@ def _importance(view: View) -> Section:
 
 
 _PARALLEL = (
-    "A line per trial that ended, in the colours of the map above, grey where the trial diverged. Stopped trials stand "
+    "A line per trial that ended, coloured by its objective, grey where the trial diverged. Stopped trials stand "
     "at the objective where they stopped. In a browser with WebGL, drag along an axis to select a range; click to undo."
 )
 _TIMELINE = (
@@ -147,7 +148,7 @@ _TIMELINE = (
 
 
 def _rungs_caption(view: View) -> str:
-    if not view.spec.get("early_stopping"):
+    if (view.spec.get("early_stopping") or {}).get("rungs") is None:
         return "Early stopping was off: every trial was to be trained in full."
     within = flow.compared_within(view)
     parted = f" Trials were compared within equal {' and '.join(within)}." if within else ""

@@ -72,6 +72,7 @@ class View:
     metric: str
     mode: str
     params: list[Param]
+    folder: Path | None = None
     trials: list[Trial] = field(init=False)
     """All trials, in order of asking."""
     ranked: list[Trial] = field(init=False)
@@ -168,7 +169,8 @@ def read(folder: Path) -> View:
     spec = json.loads(path.read_text(encoding="utf-8"))
     objective = spec.get("objective") or "valid_loss"
     metric = objective["metric"] if isinstance(objective, dict) else objective
-    return View(spec, history.load(folder), metric, spec.get("mode") or "min", searched(spec.get("space") or {}))
+    params = searched(spec.get("space") or {})
+    return View(spec, history.load(folder), metric, spec.get("mode") or "min", params, folder)
 
 
 def searched(space: dict[str, Any]) -> list[Param]:

@@ -38,6 +38,13 @@ class Entry:
     wall_s: float
     diverged_at: int | None = None
     failed: str | None = None
+    traceback: str = ""
+    returned: bool = False
+    """The trial's own function ended after its last report, which is not repeated here."""
+    init: Mapping[str, float] | None = None
+    """What was measured before the first update."""
+    doomed: str | None = None
+    """Why the trial's net cannot start; at update 0 it was not trained for that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +213,8 @@ class Board:
             self._log_report(group, *pending[group])
         entries = sorted((e for _, items in pending.values() for e in items), key=lambda entry: entry.number)
         for entry in entries:
-            self._note_scores(self.history.trials[entry.number], diverged_at=entry.diverged_at)
+            lost_at = 0 if _skipped(entry) else entry.diverged_at
+            self._note_scores(self.history.trials[entry.number], lost_at)
         over = None if self._leaving else self._spent()
         passed = {entry.number for entry in entries if self._decide(entry, over)}
         drop = {g: tuple(n for n in ns if self.history.trials[n].state != "running") for g, ns in self._groups.items()}
@@ -230,11 +238,17 @@ class Board:
         """End a trial, let it pass its rung (True), or let it go on."""
         trial = self.history.trials[entry.number]
         if entry.failed is not None:
-            self._end(entry.number, "failed", entry.failed)
+            self._end(entry.number, "failed", entry.failed, traceback=entry.traceback)
+        elif entry.returned:
+            self._end(entry.number, "complete", f"its trainer ended it at update {trial.updates}")
+        elif _skipped(entry):
+            self._end(entry.number, "skipped", entry.doomed or "")
         elif entry.diverged_at is not None:
             self._end(entry.number, "diverged", f"not finite at update {entry.diverged_at}", updates=entry.diverged_at)
         elif not math.isfinite(entry.score):
             self._end(entry.number, "diverged", f"score {entry.score} at update {entry.update}")
+        elif (target := self.spec.target) is not None and target.reached(entry.metrics):
+            self._end(entry.number, "complete", f"target: {target.metric} below {target.below:g}")
         elif entry.update >= trial.config["updates"]:
             self._end(entry.number, "complete")
         elif entry.update in self._rungs and not self._promoted(trial, entry):
@@ -262,8 +276,8 @@ class Board:
             if not free:
                 return
             params = self._proposer.ask(number)
-            replicate = number % self.spec.search.seeds
-            config = self.spec.trial_config(number, params, replicate=replicate).to_dict()
+            replicate = self.spec.replicate(number)
+            config = self.spec.config(number, params, replicate=replicate)
             group = min(free, key=lambda g: (load[g], g))
             load[group] += _cost(config)
             self._groups[group].append(number)
@@ -292,31 +306,41 @@ class Board:
                 self._unwritten, self.trouble = [], ""
 
     def _log_report(self, group: int, engine: str, entries: list[Entry]) -> None:
-        rows = [
-            {
+        rows = []
+        for entry in entries:
+            if entry.failed is not None or entry.returned or _skipped(entry):
+                continue
+            row = {
                 "trial": entry.number,
                 "update": entry.update,
-                "metrics": {name: journal.number(value) for name, value in entry.metrics.items()},
+                "metrics": _numbers(entry.metrics),
                 "score": journal.number(entry.score),
                 "wall_s": entry.wall_s,
             }
-            for entry in entries
-            if entry.failed is None
-        ]
+            extra = {"init": entry.init and _numbers(entry.init), "doomed": entry.doomed}
+            rows.append(row | {key: value for key, value in extra.items() if value})
         if rows:
             self._log("report", group=group, engine=engine, trials=rows)
 
     def _end(
-        self, number: int, state: str, reason: str = "", *, rung: int | None = None, updates: int | None = None
+        self,
+        number: int,
+        state: str,
+        reason: str = "",
+        *,
+        rung: int | None = None,
+        updates: int | None = None,
+        traceback: str = "",
     ) -> None:
         """Log a trial's end and tell the search."""
         trial = self.history.trials[number]
         updates = trial.updates if updates is None else updates
         last = trial.metrics.get(trial.updates, {}).get(self.spec.objective.metric, math.nan)
+        told = {"traceback": traceback} if traceback else {}
         objective = last if state in ("complete", "stopped") and math.isfinite(last) else None
         self._log("end", trial=number, state=state, reason=reason, stopped_at_rung=rung, objective=objective,
                   updates=updates, work=float(updates * trial.config["batch"]), wall_s=trial.wall_s,
-                  engine=trial.engine, group=trial.group)  # fmt: skip
+                  engine=trial.engine, group=trial.group, **told)  # fmt: skip
         self._proposer.tell(number, state, objective, trial.scores)
 
     # -- small parts -----------------------------------------------------------------------------------------
@@ -325,9 +349,9 @@ class Board:
         stopping = self.spec.early_stopping
         return class_of(trial.params, stopping.compare_within if stopping else None)
 
-    def _note_scores(self, trial: history.Trial, diverged_at: int | None = None) -> None:
-        """Enter a trial's scores at its rungs; a diverged one counts as the worst at the rung it never reached."""
-        ended_at = trial.updates if trial.state == "diverged" else diverged_at
+    def _note_scores(self, trial: history.Trial, lost_at: int | None = None) -> None:
+        """Enter a trial's scores at its rungs; one that diverged or was skipped is the worst where it never came."""
+        ended_at = trial.updates if trial.state in ("diverged", "skipped") else lost_at
         for rung in self._rungs:
             if ended_at is not None and ended_at <= rung:
                 self._scores[rung, self._class_of(trial)][trial.number] = math.nan
@@ -346,7 +370,19 @@ class Board:
         return None
 
 
+def _skipped(entry: Entry) -> bool:
+    """Whether a trial was not trained because its net cannot start."""
+    return entry.doomed is not None and not entry.update
+
+
+def _numbers(metrics: Mapping[str, float]) -> dict[str, Any]:
+    """Metrics as JSON has them."""
+    return {name: journal.number(value) for name, value in metrics.items()}
+
+
 def _cost(config: Mapping[str, Any]) -> float:
-    """Arithmetic of one update of a trial, to balance groups by."""
+    """Arithmetic of one update of a trial, to balance groups by; nothing is known of a trainer of the user's own."""
+    if "net" not in config:
+        return 1.0
     widths = config["net"]["widths"]
     return float(config["batch"] * sum(a * b for a, b in pairwise(widths)))

@@ -5,35 +5,49 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from sweeps import checks_model, checks_reports, checks_trainer
+from sweeps.checks_model import init_of, shape_of, values_of
 from sweeps.errors import Problem, nearest
 from sweeps.parameters import Choice, Fixed, Float, Int
-from sweeps.rungs import mu_after, mu_reached_at, report_updates, snap
+from sweeps.rungs import mu_after, mu_apart_at, mu_reached_at, report_updates, snap
 from sweeps.schema import Fields
-from sweeps.shapes import Shape
-from trainers.config import TASKS
-from trainers.tasks.options import TaskError, resolve
+from sweeps.space import Space
+from trainers.config import TaskInfo
+from trainers.tasks.options import TaskError
 
 _LARGEST_GRID = 100_000
 _MEMORIES = 5
 """Times 1/(1-mu) that a trial must last: S13's .999 needs thousands of updates however short mu_step is."""
 
 
-def shape_of(spec: Fields) -> Shape:
-    """The family of nets of a spec, with what it leaves open filled in."""
-    info = TASKS[spec.task.name]
-    kind = spec.model.kind or ("autoencoder" if info.kind == "autoencoder" else "mlp")
-    return Shape(info, kind, tuple(spec.model.widths) if spec.model.widths else None)
+WITH_MOMENTUM = ("cm", "nag")
+
+MATTERS: dict[str, tuple[str, tuple[str, ...]]] = {
+    **dict.fromkeys(("mu_max", "mu_schedule", "mu_step", "mu_first", "mu_first_updates", "tail_updates", "tail_mu"),
+                    ("method", WITH_MOMENTUM)),
+    **dict.fromkeys(("beta1", "epsilon"), ("method", ("adam", "adamw"))),
+    "beta2": ("method", ("adam", "adamw", "diagonal")),
+    "weight_decay": ("method", ("adamw",)),
+    "damping": ("method", ("diagonal",)),
+    **dict.fromkeys(("lr_step", "lr_factor"), ("lr_schedule", ("step",))),
+    "fan_in": ("init", ("sparse", "sparse-distinct", "echo")),
+    "kappa": ("init", ("kappa",)),
+    **dict.fromkeys(("spectral_radius", "input_scale"), ("init", ("echo",))),
+    **dict.fromkeys(("pretrain_updates", "pretrain_lr", "corruption"), ("init", ("pretrained",))),
+}  # fmt: skip
+"""What matters only where another name has one of some values."""
+
+_SCHEDULED = {"mu_step": ("mu_schedule", ("ramp",)),
+              **dict.fromkeys(("mu_first", "mu_first_updates"), ("mu_schedule", ("first",)))}  # fmt: skip
+"""Likewise, beside what MATTERS says."""
 
 
 def problems(spec: Fields) -> Iterator[Problem]:
     """Everything wrong with a spec whose sections are each sound."""
-    yield from spec.space.problems()
-    yield from _model(spec)
-    yield from _objective(spec)
-    try:
-        resolve(spec.task.name, spec.task.options)
-    except TaskError as error:
-        yield Problem("task", str(error))
+    if spec.trainer is not None:
+        yield from checks_trainer.problems(spec)
+    else:
+        yield from _own_methods(spec)
     yield from _search(spec)
     yield from _early_stopping(spec)
     if spec.training.tail_updates > spec.training.updates:
@@ -48,40 +62,25 @@ def problems(spec: Fields) -> Iterator[Problem]:
         )
 
 
-def _model(spec: Fields) -> Iterator[Problem]:
-    """Depths, widths and kinds that the task's nets cannot have."""
-    shape = shape_of(spec)
-    if shape.kind == "autoencoder" and shape.info.kind != "autoencoder":
-        names = ", ".join(info.name for info in TASKS.values() if info.kind == "autoencoder")
-        wrong = f"task {shape.info.name} is no autoencoder task"
-        yield Problem("model.kind", wrong, "autoencoder", f"mlp, or one of the tasks {names}", "mlp")
+def _own_methods(spec: Fields) -> Iterator[Problem]:
+    """What is wrong with the nets, and with what is said of them; nothing that depends on an unknown task."""
+    if not spec.task.name:
+        yield Problem("task.name" if "task" in spec.model_fields_set else "task", "missing")
         return
-    wrong = f"this {shape.kind} cannot have that depth"
-    if shape.kind == "autoencoder":
-        wrong += f" (mirrored, so odd, up to {2 * len(shape.encoder) - 1})"
-    depth = spec.model.depth
-    if depth is not None and shape.depths is not None and depth not in shape.depths:
-        yield Problem("model.depth", wrong, depth, shape.allowed)
-    searched = spec.space.get("depth")
-    if shape.depths is not None and isinstance(searched, Int):
-        if bad := [depth for depth in searched.values or [searched.high] if depth not in shape.depths]:
-            good = [depth for depth in shape.depths if searched.contains(depth)] or shape.depths
-            yield Problem("space.depth", f"{wrong[:-1]}; {bad[0]} is in the range)" if wrong[-1] == ")" else wrong,
-                          {"low": searched.low, "high": searched.high}, f"depth: {good}")  # fmt: skip
-    elif shape.depths is not None and isinstance(searched, Choice | Fixed):
-        for value in searched.values:
-            if isinstance(value, int) and value not in shape.depths:
-                yield Problem("space.depth", wrong, value, shape.allowed)
-    if "width" in spec.space:
-        if shape.kind == "autoencoder":
-            yield Problem("space.width", "an autoencoder's widths are its task's", allowed="model.widths, not searched")
-        elif shape.widths:
-            yield Problem("space.width", "has no effect beside model.widths", allowed="one of the two")
+    try:
+        shape = shape_of(spec)
+    except TaskError as error:
+        yield Problem("task", str(error))
+        return
+    yield from spec.space.problems()
+    yield from checks_model.problems(spec, shape)
+    yield from _objective(spec, shape.info)
+    yield from checks_reports.problems(spec, shape.info)
+    yield from _diagnostics(spec)
 
 
-def _objective(spec: Fields) -> Iterator[Problem]:
+def _objective(spec: Fields, info: TaskInfo) -> Iterator[Problem]:
     """An objective that the task does not report, or must not in search."""
-    info = TASKS[spec.task.name]
     metric = spec.objective.metric
     if metric in info.objectives:
         return
@@ -99,7 +98,7 @@ def _objective(spec: Fields) -> Iterator[Problem]:
 def _search(spec: Fields) -> Iterator[Problem]:
     """Points outside the space; a grid over ranges without counts."""
     for i, point in enumerate(spec.search.points):
-        yield from spec.space.check(point, f"search.points.{i}")
+        yield from spec.space.check(point, f"search.points.{i}", any_name=spec.trainer is not None)
     for name, count in spec.search.grid.items():
         parameter = spec.space.get(name)
         if not isinstance(parameter, Float | Int):
@@ -132,7 +131,7 @@ def _early_stopping(spec: Fields) -> Iterator[Problem]:
             last = reports[-2] if len(reports) > 1 else 0
             wrong = f"past the last report before the end of a trial ({updates} updates)"
             yield Problem(f"early_stopping.rungs.{i}", wrong, rung, f"1 to {last}" if last else "auto")
-    if stopping.fork and stopping.fork.updates > updates:
+    if stopping.fork and stopping.rungs is not None and spec.trainer is None and stopping.fork.updates > updates:
         wrong = f"longer than a trial ({updates} updates)"
         yield Problem("early_stopping.fork.updates", wrong, stopping.fork.updates, f"1 to {updates}")
     countable = [name for name, p in spec.space.items() if isinstance(p, Choice | Int)]
@@ -145,23 +144,36 @@ def _early_stopping(spec: Fields) -> Iterator[Problem]:
             yield Problem(place, "is not searched", name, ", ".join(countable) or "an empty list", hint)
 
 
+def _diagnostics(spec: Fields) -> Iterator[Problem]:
+    """Measurements after the end."""
+    updates = spec.training.updates
+    for i, update in enumerate(spec.diagnostics.at if spec.diagnostics else ()):
+        if isinstance(update, int) and update > updates:
+            yield Problem(f"diagnostics.at.{i}", f"after the end of a trial ({updates} updates)", update, "init or end")
+
+
 def warnings(spec: Fields, rungs: list[int]) -> Iterator[str]:
     """What is allowed but likely not meant."""
     yield from _search_warnings(spec, rungs)
-    yield from _momentum_warnings(spec, rungs)
-    space = spec.space
-    inits = space["init"].values if "init" in space else [spec.training.init]
-    if isinstance(space.get("fan_in"), Float | Int | Choice) and inits and "init" not in space["fan_in"].when:
-        if "sparse" not in inits:
-            yield "space.fan_in has no effect: no trial starts from sparse init"
-        elif len(inits) > 1:
-            yield "space.fan_in matters for sparse init only; add when: {init: sparse} to it"
-    if "tail_mu" in space.searched and "tail_updates" not in space and not spec.training.tail_updates:
-        yield "space.tail_mu has no effect: training.tail_updates is 0"
-    if spec.mode == "max":
-        yield "mode: max looks for the largest error; every metric of the tasks is better when small"
+    if spec.trainer is not None:
+        yield from checks_trainer.warnings(spec)
+    else:
+        yield from _method_warnings(spec, rungs)
     if spec.budget.gpu_hours is not None and not spec.resources.gpu:
         yield "budget.gpu_hours has no effect: resources.gpu is 0"
+
+
+def _method_warnings(spec: Fields, rungs: list[int]) -> Iterator[str]:
+    """Momenta that cannot be told apart, and what has no effect."""
+    yield from _momentum_warnings(spec, rungs)
+    yield from _no_effect(spec)
+    space = spec.space
+    if "tail_mu" in space.searched and "tail_updates" not in space and not spec.training.tail_updates:
+        yield "space.tail_mu has no effect: training.tail_updates is 0"
+    if spec.early_stopping is not None and spec.early_stopping.doomed and shape_of(spec).kind == "rnn":
+        yield "early_stopping.doomed has no effect: recurrent nets are not judged"
+    if spec.mode == "max":
+        yield "mode: max looks for the largest error; every metric of the tasks is better when small"
 
 
 def _search_warnings(spec: Fields, rungs: list[int]) -> Iterator[str]:
@@ -171,7 +183,7 @@ def _search_warnings(spec: Fields, rungs: list[int]) -> Iterator[str]:
     if not spec.space.searched and points > 1:
         yield f"space: nothing is searched, so all {points} points are the same"
     if search.algorithm in ("gp", "cmaes"):
-        if spec.early_stopping is not None:
+        if rungs:
             yield (
                 f"search.algorithm={search.algorithm} learns from finished trials only, and early stopping leaves few; "
                 "tpe learns from stopped ones too"
@@ -185,29 +197,49 @@ def _search_warnings(spec: Fields, rungs: list[int]) -> Iterator[str]:
             yield f"search.grid: the grid has {size} points, the budget pays for {points}; {what}"
     elif search.grid:
         yield f"search.grid has no effect with search.algorithm={search.algorithm}"
-    if spec.early_stopping is not None and not rungs:
+    if spec.early_stopping is not None and spec.early_stopping.rungs is not None and not rungs:
         yield "early_stopping: no report falls where a rung could be; raise training.reports or updates"
 
 
+def _no_effect(spec: Fields) -> Iterator[str]:
+    """Parameters that are searched where they do nothing."""
+    fallbacks = {"init": init_of(spec, shape_of(spec))}
+    for name in spec.space.searched:
+        for table in (MATTERS, _SCHEDULED):
+            if name not in table:
+                continue
+            parent, users = table[name]
+            if parent in _conditions(spec.space, name):
+                continue
+            found = values_of(spec, parent, fallbacks.get(parent) or getattr(spec.training, parent))
+            some = [str(value) for value in users if value in found]
+            if not some:
+                yield f"space.{name} has no effect: no trial has {parent} {' or '.join(users)}"
+            elif set(found) - set(users):
+                when = some[0] if len(some) == 1 else f"[{', '.join(some)}]"
+                yield (
+                    f"space.{name} matters for {parent} {' and '.join(some)} only; add when: {{{parent}: {when}}} to it"
+                )
+
+
+def _conditions(space: Space, name: str) -> set[str]:
+    """The names that a parameter's condition hangs on, those of its parents included; circles have been refused."""
+    direct = set(space[name].when)
+    return direct.union(*(_conditions(space, other) for other in direct))
+
+
 def _momentum_warnings(spec: Fields, rungs: list[int]) -> Iterator[str]:
-    """Momentum that is searched where it does nothing, or that the budget cannot tell apart (SCIENCE 4.3)."""
+    """Momenta that the budget cannot tell apart (SCIENCE 4.3)."""
     searched = spec.space.get("mu_max")
     if searched is None or isinstance(searched, Fixed):
         return
-    methods = spec.space["method"].values if "method" in spec.space else [spec.training.method]
-    if methods and "sgd" in methods and "method" not in searched.when:
-        if others := [str(method) for method in methods if method != "sgd"]:
-            when = f"when: {{method: [{', '.join(others)}]}}"
-            yield f"space.mu_max is searched for sgd too, which has no momentum; add {when} to it"
-        else:
-            yield "space.mu_max has no effect: sgd has no momentum"
     values = [float(v) for v in searched.values] if isinstance(searched, Choice) else []
     low, high = (searched.low, searched.high) if isinstance(searched, Float) else (min(values), max(values))
     updates = spec.training.updates - spec.training.tail_updates
     step = smallest(spec, "mu_step")
     top = mu_after(updates, step)
     apart = high > top if isinstance(searched, Float) else sum(value > top for value in values) > 1
-    if apart:
+    if apart and values_of(spec, "mu_schedule", spec.training.mu_schedule) == ["ramp"]:
         steps = mu_reached_at(high, 1)
         fix = f"lower training.mu_step to {(updates - 1) // steps}" if updates > steps else "train longer"
         yield (
@@ -219,12 +251,23 @@ def _momentum_warnings(spec: Fields, rungs: list[int]) -> Iterator[str]:
             f"space.mu_max: momentum {high:g} averages over {1 / (1 - high):.0f} updates, too many to show its worth "
             f"in {updates}; train longer, or stop at {1 - _MEMORIES / updates:.3g}"
         )
-    reached = mu_reached_at(low, step)
+    reached = momentum_apart_at(spec)
     if early := [rung for rung in rungs if rung <= reached]:
         yield (
             f"early_stopping.rungs: at {early[0]} updates momentum has not passed {low:g}, the smallest mu_max "
             f"(reached at {reached}), so trials do not yet differ in it"
         )
+
+
+def momentum_apart_at(spec: Fields) -> int:
+    """The update at which the smallest searched mu_max is reached: until then trials differ not in it."""
+    searched = spec.space.get("mu_max")
+    if searched is None or "mu_max" not in spec.space.searched or spec.trainer is not None:
+        return 0
+    low = min(map(float, searched.values)) if searched.type == "choice" else float(getattr(searched, "low", 0.0))
+    first, step = smallest(spec, "mu_first_updates"), smallest(spec, "mu_step")
+    schedules = values_of(spec, "mu_schedule", spec.training.mu_schedule)
+    return min(mu_apart_at(str(schedule), low, step, first) for schedule in schedules)
 
 
 def smallest(spec: Fields, name: str) -> int:

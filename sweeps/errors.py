@@ -38,7 +38,6 @@ _SYNONYMS = {
     "glorot": "normalized",
     "xavier": "normalized",
     "kaiming": "he",
-    "lecun": "standard",
     "layers": "depth",
     "hidden_layers": "depth",
     "hidden": "width",

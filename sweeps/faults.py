@@ -26,7 +26,8 @@ _PLAIN = {
     "string_pattern_mismatch": ("not a name for a folder", "letters, digits, then also . - _"),
     "string_too_long": ("too long for the name of a folder", "80 characters"),
     "string_type": ("not text", "text"),
-    "too_short": ("empty", "at least one"),
+    "too_long": ("too many", "fewer"),
+    "too_short": ("too few", "more"),
 }  # fmt: skip
 _BOUNDS = {
     "greater_than": ("gt", "a number above {}"),
@@ -68,6 +69,8 @@ def _siblings(loc: Sequence[str | int]) -> list[str]:
         return [field.name for field in dataclasses.fields(kind)]
     section: type[BaseModel] | None = Fields
     for key in loc[:-1]:
+        if isinstance(key, int):  # an item of a list
+            continue
         assert section is not None
         section = _section(section.model_fields[str(key)].annotation)
     assert section is not None

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from sweeps import forks
 from sweeps.spec import SweepSpec
 from sweeps.store import atomic_write
 
@@ -17,6 +18,7 @@ def create(spec: SweepSpec, out: Path | None = None) -> Path:
 
     Raises:
         FileExistsError: the folder holds a sweep already.
+        FileNotFoundError: the state to start from is not there.
     """
     name = f"{spec.name}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(2)}"
     folder = Path(spec.storage) / name if out is None else out
@@ -24,7 +26,10 @@ def create(spec: SweepSpec, out: Path | None = None) -> Path:
         raise FileExistsError(
             f"{folder} holds a sweep already: go on with `musweep resume {folder}` or choose another --out"
         )
+    start = None if spec.start is None else forks.stored_state(Path(spec.start.sweep), spec.start)
     folder.mkdir(parents=True, exist_ok=True)
+    if start is not None:  # before the spec: a folder with one is whole
+        atomic_write(folder / forks.START, start)
     write_spec_file(folder, spec.model_dump(mode="json"))
     return folder
 

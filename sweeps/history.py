@@ -6,7 +6,7 @@ Record types (each has `type`, most have `time`, seconds since 1970):
 | --- | --- |
 | open | format, sweep_id, epoch, versions: a driver took the sweep over |
 | ask | trial, params, stage, point_id, replicate, group, config (a TrialConfig as plain values) |
-| report | group, engine, trials: [{trial, update, metrics: {name: value}, score, wall_s}] |
+| report | group, engine, trials: [{trial, update, metrics: {name: value}, score, wall_s}], perhaps with init, doomed |
 | promote | trial, update: the trial passed the rung at that update |
 | end | trial, state, reason, stopped_at_rung, objective, updates, work, wall_s, engine, group |
 | extend | trials: the budget grew by so many |
@@ -51,6 +51,10 @@ class Trial:
     wall_s: float = 0.0
     engine: str = ""
     ended_at: float | None = None
+    doomed: str = ""
+    """Why its net cannot start, if it was judged so before its first update, whether it was trained or not."""
+    traceback: str = ""
+    """Where the user's own code failed, as Python tells it."""
     metrics: dict[int, dict[str, float]] = field(default_factory=dict)
     """Metric values by update."""
     scores: dict[int, float] = field(default_factory=dict)
@@ -121,6 +125,9 @@ def _report(history: History, record: journal.Record) -> None:
         trial = history.trials[entry["trial"]]
         update = entry["update"]
         trial.metrics[update] = {name: float(value) for name, value in entry["metrics"].items()}
+        if "init" in entry:
+            trial.metrics[0] = {name: float(value) for name, value in entry["init"].items()}
+        trial.doomed = entry.get("doomed", trial.doomed)
         trial.scores[update] = float(entry["score"])
         trial.updates = max(trial.updates, update)
         trial.wall_s += entry["wall_s"]
@@ -135,6 +142,9 @@ def _end(history: History, record: journal.Record) -> None:
     trial = history.trials[record["trial"]]
     trial.state = record["state"]
     trial.reason = record["reason"]
+    trial.traceback = record.get("traceback", "")
+    if trial.state == "skipped":
+        trial.doomed = trial.reason
     trial.stopped_at_rung = record["stopped_at_rung"]
     trial.objective = None if record["objective"] is None else float(record["objective"])
     trial.updates = record["updates"]

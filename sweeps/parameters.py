@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from sweeps.errors import Problem, nearest
-from trainers.config import ACTIVATIONS, INITS, METHODS
+from trainers.config import ACTIVATIONS, INITS, LR_SCHEDULES, METHODS, MU_SCHEDULES
 
 Scalar = str | int | float
 _DIGITS = 15
@@ -23,23 +23,31 @@ _CONFIG = {"extra": "forbid", "allow_inf_nan": False}
 
 @dataclass(frozen=True, slots=True)
 class Legal:
-    """The values a tunable can take in any spec: a number of an interval, or one of some names."""
+    """The values a tunable can take in any spec: a number of an interval, or one of some names.
+
+    `low` and `most` belong to the interval, `below` does not. Without `names` any name will do here: which there are,
+    another key says. A `listed` number is part of a net's shape, so only so many values of it can be searched.
+    """
 
     kind: Literal["float", "int", "name"]
     low: float | None = None
     below: float | None = None
+    most: float | None = None
     positive: bool = False
     names: tuple[str, ...] = ()
+    listed: bool = False
 
     @property
     def kinds(self) -> tuple[str, ...]:
         """The parameter kinds that can produce such values."""
-        return ("choice", "fixed") if self.kind == "name" else (self.kind, "choice", "fixed")
+        return ("choice", "fixed") if self.kind == "name" or self.listed else (self.kind, "choice", "fixed")
 
     def __str__(self) -> str:
         if self.kind == "name":
-            return ", ".join(self.names)
+            return ", ".join(self.names) or "a name"
         noun = "a number" if self.kind == "float" else "a whole number"
+        if self.most is not None:
+            return f"{noun} above 0, at most {self.most:g}"
         if self.positive:
             return f"{noun} above 0"
         if self.below is not None:
@@ -58,7 +66,7 @@ class Legal:
         """What is wrong with a value at a path, None if nothing is."""
         value = self.coerce(value)
         if self.kind == "name":
-            if value in self.names:
+            if value in self.names or (not self.names and isinstance(value, str)):
                 return None
             noun = path.rpartition(".")[2]
             return Problem(path, f"unknown {noun}", value, str(self), nearest(value, self.names))
@@ -66,7 +74,8 @@ class Legal:
         if not right or not math.isfinite(value):
             return Problem(path, "not a number" if self.kind == "float" else "not a whole number", value, str(self))
         small = value <= 0 if self.positive else self.low is not None and value < self.low
-        if small or (self.below is not None and value >= self.below):
+        large = (self.below is not None and value >= self.below) or (self.most is not None and value > self.most)
+        if small or large:
             return Problem(path, "out of range", value, str(self))
         return None
 
@@ -83,11 +92,31 @@ TUNABLE: dict[str, Legal] = {
     "depth": _COUNT_0,
     "init_scale": _POSITIVE,
     "fan_in": _COUNT,
+    "mu_schedule": Legal("name", names=MU_SCHEDULES),
     "mu_step": _COUNT,
+    "mu_first": _UNIT,
+    "mu_first_updates": _COUNT_0,
     "tail_updates": _COUNT_0,
     "tail_mu": _UNIT,
+    "lr_schedule": Legal("name", names=LR_SCHEDULES),
+    "lr_warmup": _COUNT_0,
+    "lr_step": _COUNT,
+    "lr_factor": Legal("float", positive=True, most=1),
+    "beta1": _UNIT,
+    "beta2": _UNIT,
+    "epsilon": _POSITIVE,
+    "weight_decay": Legal("float", low=0),
+    "damping": _POSITIVE,
+    "kappa": _POSITIVE,
+    "spectral_radius": _POSITIVE,
+    "input_scale": _POSITIVE,
+    "pretrain_updates": _COUNT_0,
+    "pretrain_lr": _POSITIVE,
+    "corruption": _UNIT,
     "batch": _COUNT,
     "width": _COUNT,
+    "widths": Legal("name"),
+    "eta_base": Legal("float", positive=True, listed=True),
     "activation": Legal("name", names=ACTIVATIONS),
 }
 """Every name that a space can hold, with its legal values."""

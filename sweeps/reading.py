@@ -7,7 +7,7 @@ ten. A key given twice is an error, where PyYAML silently keeps the last.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -102,6 +102,45 @@ def _open(data: Any, path: Sequence[str]) -> Any:
     if len(path) == 1 and path[0] in _SHORT and isinstance(data, str):
         return {_SHORT[path[0]]: data}
     return data
+
+
+def merge(base: dict[str, Any], changes: Mapping[str, Any], path: tuple[str, ...] = ()) -> None:
+    """Put a protocol's keys into a spec's data in place, section by section; null takes a key out.
+
+    A parameter of another type replaces the one that was there. `fork: null` stays null, which is not its default.
+    """
+    for key, value in changes.items():
+        place = (*path, str(key))
+        there = _open(base.get(key), place)
+        if value is None and key != "fork":
+            base.pop(key, None)
+        elif isinstance(value, Mapping) and isinstance(there, dict) and value.get("type") in (None, there.get("type")):
+            base[key] = dict(there)
+            merge(base[key], value, place)
+        else:
+            base[key] = value
+
+
+def protocol_of(data: dict[str, Any], name: str | None) -> None:
+    """Make plain data the protocol of a name, `full` by default, in place; data without protocols stay as they are.
+
+    Raises:
+        ProblemsError: no such protocol, or protocols that are no mapping of names to keys.
+    """
+    protocols = data.pop("protocols", None)
+    if protocols is None and name is None:
+        return
+    if not isinstance(protocols or {}, dict) or not all(isinstance(keys, dict) for keys in (protocols or {}).values()):
+        raise ProblemsError([Problem("protocols", "not protocols", protocols, "sections of keys, each under its name")])
+    known = ["full", *(protocols or {})]
+    chosen = name or data.get("protocol") or "full"
+    if chosen not in known:
+        raise ProblemsError([Problem("protocol", "no such protocol", chosen, ", ".join(known), nearest(chosen, known))])
+    changes = (protocols or {}).get(chosen, {})
+    merge(data, changes)
+    data["protocol"] = chosen
+    if chosen != "full" and "name" in data and "name" not in changes:
+        data["name"] = f"{data['name']}-{chosen}"
 
 
 def override(data: dict[str, Any], text: str) -> str:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 MODEL_BASED = ("tpe", "gp", "cmaes")
 LARGEST_GROUP = 64
 MOST_CALIBRATED = 8
-SHAPE_PARAMETERS = ("depth", "width", "activation", "batch")
+SHAPE_PARAMETERS = ("depth", "width", "widths", "eta_base", "activation", "batch")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,16 @@ class Resolved:
 
 
 def resolve(folder: Path, spec: SweepSpec) -> Resolved:
-    """Read the folder's choices, or make and store them."""
+    """Read the folder's choices, or make and store them.
+
+    Raises:
+        SpecError: the data do not suit the spec.
+        TaskError: the data, or code of the user's own, cannot be had.
+    """
+    if spec.trainer is not None:
+        from trainers.tasks.own import function
+
+        function(spec.trainer, "trainer")
     data = folders.read_spec_file(folder)
     if data.get("resolved"):
         return Resolved(**data["resolved"])
@@ -63,7 +72,7 @@ def choose(spec: SweepSpec) -> Resolved:
     workers = _workers(spec)
     size = _group_size(spec, workers)
     device = _device(spec)
-    engines, seconds = _engines(spec, size, device)
+    engines, seconds = ({}, {}) if spec.trainer else _engines(spec, size, device)
     return Resolved(workers, size, device, engines, seconds, versions())
 
 
@@ -86,6 +95,8 @@ def _workers(spec: SweepSpec) -> int:
 
 def _group_size(spec: SweepSpec, workers: int) -> int:
     """For model-based search a group is at most a quarter of its share of the trials, so that it can learn."""
+    if spec.trainer is not None:
+        return 1
     if spec.search.group_size != "auto":
         return int(spec.search.group_size)
     share = -(-spec.budget.trials // workers)
@@ -115,7 +126,7 @@ def _engines(spec: SweepSpec, size: int, device: str) -> tuple[dict[str, str], d
     from trainers.tasks import load
 
     configs = sorted(shapes(spec).items(), key=lambda item: item[1].net.flops * item[1].batch)
-    task = load(spec.task.name, spec.task.options)
+    task = load(spec.task.name, spec.task.settings)
     largest = max(config.batch for _, config in configs)
     if largest > len(task.train.inputs):
         wrong = f"more than the {len(task.train.inputs)} training examples of {spec.task.name}"

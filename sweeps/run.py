@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import signal
 import threading
@@ -131,7 +132,7 @@ def _drive(
     with contextlib.ExitStack() as stack:
         # Ray and the board take seconds to start, and so does measuring the engines: side by side.
         resolving = stack.enter_context(ThreadPoolExecutor(1)).submit(resolve, folder, spec)
-        stack.enter_context(_ray(workers))
+        stack.enter_context(_ray(workers, spec.resources.cpu))
         board = _board(folder, spec, epoch, extend, workers, slots)
         mirror = tracking.Mirror(folder, spec) if spec.mlflow.enabled else None
         drive = _Drive(folder, spec, on_status, report, mirror, _Rows(folder))
@@ -164,6 +165,7 @@ def _tune(drive: _Drive, board: Any, resolved: Resolved) -> None:
     from ray import tune
 
     from sweeps.callback import LostGroups
+    from sweeps.own_worker import OwnWorker
     from sweeps.seats import Seats
     from sweeps.worker import GroupWorker
 
@@ -174,10 +176,12 @@ def _tune(drive: _Drive, board: Any, resolved: Resolved) -> None:
         "engines": resolved.engines,
         "device": resolved.device,
         "board": board,
+        "cwd": str(Path.cwd()),  # files that the user's own code opens; Tune gives workers folders of their own
     }
+    worker = OwnWorker if drive.spec.trainer else GroupWorker
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(resolved.workers)  # one by one they would wait for each other
     tuner = tune.Tuner(
-        tune.with_resources(GroupWorker, {"cpu": resources.cpu, "gpu": resources.gpu}),
+        tune.with_resources(worker, {"cpu": resources.cpu, "gpu": resources.gpu}),
         tune_config=tune.TuneConfig(
             metric="trials",
             mode="min",
@@ -273,6 +277,8 @@ def _say(on_status: StatusCallback | None, folder: Path, phase: str) -> None:
 def _finish(drive: _Drive) -> None:
     """Write what is derived from the journal, then let MLflow catch up."""
     drive.rows.close()
+    with contextlib.suppress(OSError):  # a full disk: many small files do as well
+        store.merge_diagnostics(drive.folder)
     told = history.load(drive.folder)
     store.write_derived(drive.folder, told)
     if drive.report is not None:
@@ -306,19 +312,20 @@ def _quiet() -> None:
 
 
 @contextlib.contextmanager
-def _ray(workers: int) -> Iterator[None]:
-    """A Ray of our own on this machine, unless the caller has started one."""
+def _ray(workers: int, cpu: float) -> Iterator[None]:
+    """A Ray of our own on this machine, for so many workers of so many CPUs, unless the caller has started one."""
     import ray
 
+    needed = max(1, math.ceil(workers * cpu))
     if ray.is_initialized():
         there = ray.cluster_resources().get("CPU", 0)
-        if there < workers:  # groups wait for each other: one that finds no place would hold up all
-            raise ValueError(f"the Ray that is running here has {there:g} CPUs, {workers} workers need {workers}")
+        if there < needed:  # groups wait for each other: one that finds no place would hold up all
+            raise ValueError(f"the Ray that is running here has {there:g} CPUs, {workers} workers need {needed}")
         yield
         return
     ray.init(
         address="local",
-        num_cpus=workers,
+        num_cpus=needed,
         include_dashboard=False,
         log_to_driver=False,
         logging_level=logging.ERROR,

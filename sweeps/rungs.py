@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Sequence
 from fractions import Fraction
+
+from trainers.config import MethodConfig
+from trainers.optim import momentum
 
 
 def report_updates(updates: int, reports: int) -> list[int]:
@@ -21,6 +25,20 @@ def mu_reached_at(mu_max: float, mu_step: int) -> int:
     """
     steps = math.ceil(Fraction(1, 2) / (1 - Fraction(repr(float(mu_max))))) - 1
     return max(0, steps) * mu_step
+
+
+def mu_apart_at(schedule: str, mu_max: float, mu_step: int, mu_first_updates: int) -> int:
+    """The first update at which a momentum schedule stands at mu_max, so that a larger one would differ from it."""
+    if schedule == "ramp":
+        return mu_reached_at(mu_max, mu_step)
+    if schedule == "first":
+        return mu_first_updates
+    if schedule == "constant":
+        return 0
+    method = MethodConfig("nag", lr=1.0, mu_max=mu_max, mu_schedule="nesterov")
+    # mu_t is about 1 - 3 / (t + 5) (SCIENCE 1.1), never above 1 - 1 / (t + 2)
+    after = range(math.ceil(4 / (1 - mu_max)) + 8)
+    return bisect.bisect_left(after, mu_max, key=lambda t: momentum(t, method, len(after) + 1))
 
 
 def mu_after(updates: int, mu_step: int) -> float:

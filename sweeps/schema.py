@@ -1,207 +1,37 @@
 """The keys of a sweep file: one model per section; type, range, default and meaning of each key.
 
-What ties keys together (a depth the model cannot have, an objective the task does not report) is in
-`checks.py`; the whole file is `SweepSpec` in `spec.py`.
+What a trial is, is in `schema_trial.py`. What ties keys together (a depth the model cannot have, an objective the task
+does not report) is in `checks.py`; the whole file is `SweepSpec` in `spec.py`.
 """
 
 from __future__ import annotations
 
-import itertools
-import re
+import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
-from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+from pydantic import BeforeValidator, Field, GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
 
 from sweeps.errors import nearest
-from sweeps.parameters import KINDS, TUNABLE, Choice, Fixed, Float, Int, Scalar, expand
+from sweeps.modules import PLACE
+from sweeps.parameters import KINDS, Choice, Fixed, Float, Int, Scalar, expand
+from sweeps.schema_diagnostics import DiagnosticsField, DoomedField
+from sweeps.schema_trial import Model, Task, Training
+from sweeps.schema_values import (
+    AutoOrCount,
+    Count,
+    Duration,
+    Section,
+    Seed,
+    Tunable,
+    refuse,
+    rung_updates,
+    scalar,
+    whole,
+)
 from sweeps.space import Space
-from trainers.config import ACTIVATIONS, TASKS
-
-JsonSchema = dict[str, Any]
-
-
-def _refuse(wrong: str, allowed: str = "", hint: str = "", below: str = "") -> NoReturn:
-    """Refuse a value in the words of a `Problem`; `below` names the key of a mapping that is at fault."""
-    raise PydanticCustomError("problem", "{wrong}", {"wrong": wrong, "allowed": allowed, "hint": hint, "below": below})
-
-
-class OneOf:
-    """One of the names that another module lists."""
-
-    def __init__(self, noun: str, names: tuple[str, ...]) -> None:
-        self.noun = noun
-        self.names = names
-
-    def _check(self, value: Any) -> str:
-        if value not in self.names:
-            _refuse(f"unknown {self.noun}", ", ".join(self.names), nearest(value, self.names))
-        return str(value)
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_before_validator_function(self._check, handler(source))
-
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchema:
-        return {**handler(schema), "enum": list(self.names)}
-
-
-class Tunable:
-    """A value that `parameters.TUNABLE` says the legal values of, so that training and space agree."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.legal = TUNABLE[name]
-
-    def _check(self, value: Any) -> Any:
-        if problem := self.legal.problem(self.name, value):
-            _refuse(problem.wrong, problem.allowed, problem.hint)
-        return self.legal.coerce(value)
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_before_validator_function(self._check, handler(source))
-
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchema:
-        found = dict(handler(schema))
-        if self.legal.names:
-            found["enum"] = list(self.legal.names)
-        if self.legal.low is not None:
-            found["minimum"] = self.legal.low
-        if self.legal.positive:
-            found["exclusiveMinimum"] = 0
-        if self.legal.below is not None:
-            found["exclusiveMaximum"] = self.legal.below
-        return found
-
-
-def _whole(value: Any) -> Any:
-    """Whole numbers written as 2e3 are whole; pydantic's strict mode refuses the rest."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _scalar(value: Any) -> Any:
-    if isinstance(value, bool) or not isinstance(value, Scalar):
-        _refuse("not a number or a name", "numbers and names")
-    return value
-
-
-def _auto_or_count(value: Any) -> Any:
-    value = _whole(value)
-    if value != "auto" and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-        _refuse("neither auto nor a count", "auto, or a whole number, 1 or more", nearest(value, ["auto"]))
-    return value
-
-
-def _rungs(value: Any) -> Any:
-    allowed = "auto, or a list of growing updates such as [300, 900]"
-    if value == "auto":
-        return value
-    if not isinstance(value, list) or not value:
-        _refuse("not rungs", allowed, nearest(value, ["auto"]) if isinstance(value, str) else "")
-    updates = [_whole(update) for update in value]
-    if any(isinstance(update, bool) or not isinstance(update, int) or update < 1 for update in updates):
-        _refuse("a rung is an update count", allowed)
-    if any(a >= b for a, b in itertools.pairwise(updates)):
-        _refuse("rungs that do not grow", allowed)
-    return updates
-
-
-_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_DURATION = re.compile(r"(?:\d+(?:\.\d+)?\s*[smhd]\s*)+")
-
-
-def duration(value: Any) -> Any:
-    """Seconds from a number or text such as 90s, 5m, 1h30m, 2d."""
-    if isinstance(value, str):
-        text = value.strip().lower()
-        if not _DURATION.fullmatch(text):
-            _refuse("not a duration", "seconds, or text such as 90s, 5m, 1h30m, 2d")
-        value = sum(float(n) * _UNITS[unit] for n, unit in re.findall(r"(\d+(?:\.\d+)?)\s*([smhd])", text))
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not value > 0):
-        _refuse("not a duration above 0", "seconds, or text such as 90s, 5m, 1h30m, 2d")
-    return value
-
-
-Count = Annotated[int, Field(ge=1), BeforeValidator(_whole)]
-Seed = Annotated[int, Field(ge=0), BeforeValidator(_whole)]
-AutoOrCount = Annotated[
-    int | Literal["auto"], BeforeValidator(_auto_or_count, json_schema_input_type=int | Literal["auto"])
-]
-Duration = Annotated[float | None, BeforeValidator(duration, json_schema_input_type=float | str | None)]
-
-
-class Section(BaseModel):
-    """What all sections share: unknown keys refused, no silent conversions."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, defer_build=True)
-
-
-class Task(Section):
-    """What is learned: data, loss and metrics, and how much of the data is used."""
-
-    name: Annotated[str, OneOf("task", tuple(TASKS))]
-    """The task."""
-    examples: Count | None = None
-    """Train on the first so many examples only; null for all."""
-    file: str | None = None
-    """A data file of your own (for curves: digs3pts_1.mat); null for the built-in or downloaded data."""
-    seed: Seed = 0
-    """Seed of generated data and of the split; trials of all sweeps share it."""
-
-    holdout: Seed | None = None
-    """Training examples held out as valid where the data bring none (mnist, mnist-ae); 0 trains on all, as S13 did."""
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """What `trainers.tasks.load` takes beside the name."""
-        return {"examples": self.examples, "file": self.file, "seed": self.seed, "holdout": self.holdout}
-
-
-class Model(Section):
-    """The family of nets; null means what suits the task, and is filled in."""
-
-    kind: Literal["autoencoder", "mlp"] | None = None
-    """autoencoder (default where the task is one): mirrored, code layer linear. mlp: hidden layers of one width."""
-    depth: Annotated[int, Tunable("depth")] | None = None
-    """Hidden layers, where the space does not search them; default: all the task's encoder has, 2 for an mlp."""
-    activation: Annotated[str, OneOf("activation", ACTIVATIONS)] | None = None
-    """Of all hidden layers but the code; default: sigmoid for an autoencoder, tanh for an mlp."""
-    width: Annotated[int, Tunable("width")] = 64
-    """Units of each hidden layer of an mlp."""
-    widths: Annotated[list[Count], Field(min_length=1)] | None = None
-    """Widths of your own: of an autoencoder's encoder, after the inputs, code last; or of an mlp's hidden layers."""
-
-
-class Training(Section):
-    """How every trial is trained where the space does not say otherwise."""
-
-    updates: Count = 2000
-    """Updates of a trial that is not stopped early."""
-    batch: Annotated[int, Tunable("batch")] = 100
-    """Examples per update."""
-    reports: Count = 20
-    """Measurements of a trial, evenly spread; the last one at its end."""
-    method: Annotated[str, Tunable("method")] = "nag"
-    """sgd, cm (classical momentum) or nag (Nesterov's)."""
-    lr: Annotated[float, Tunable("lr")] = 0.01
-    """Learning rate."""
-    mu_max: Annotated[float, Tunable("mu_max")] = 0.9
-    """Where the momentum schedule ends; unused by sgd."""
-    mu_step: Annotated[int, Tunable("mu_step")] = 250
-    """Updates per step of the momentum schedule (S13 eq. 5); scale it with `updates` in short runs."""
-    tail_updates: Annotated[int, Tunable("tail_updates")] = 0
-    """Last updates, trained with momentum of at most `tail_mu`; 0 for none."""
-    tail_mu: Annotated[float, Tunable("tail_mu")] = 0.9
-    """Momentum of the last updates."""
-    init: Annotated[str, Tunable("init")] = "sparse"
-    """How weights start."""
-    init_scale: Annotated[float, Tunable("init_scale")] = 1.0
-    """Factor on the initial weights."""
-    fan_in: Annotated[int, Tunable("fan_in")] = 15
-    """Incoming weights of a unit under sparse init."""
-    eval_examples: Count = 500
-    """Examples of train and of valid on which trials are measured."""
-
+from trainers.tasks.options import TaskError, info
 
 _AUTO = Literal["auto"]
 
@@ -217,9 +47,9 @@ class Search(Section):
     """Trials that train together in one worker; auto suits machine and budget."""
     seeds: Count = 1
     """Replicates per point, each with its own weights and batches."""
-    points: list[dict[str, Annotated[Scalar, BeforeValidator(_scalar)]]] = []
+    points: list[dict[str, Annotated[Scalar, BeforeValidator(scalar)]]] = Field(default_factory=list)
     """Points to try first; what a point leaves out is sampled."""
-    grid: dict[str, Count] = {}
+    grid: dict[str, Count] = Field(default_factory=dict)
     """For algorithm grid: how many values of each range to try, both ends among them."""
 
 
@@ -246,9 +76,11 @@ class Fork(Section):
 class EarlyStopping(Section):
     """Successive halving: at each rung the best 1/factor of the trials go on."""
 
-    rungs: Annotated[list[int] | _AUTO, BeforeValidator(_rungs, json_schema_input_type=list[int] | _AUTO)] = "auto"
-    """Updates at which trials are compared; auto: updates / factor^k, once momentum schedules differ."""
-    factor: Annotated[int, Field(ge=2), BeforeValidator(_whole)] = 3
+    rungs: Annotated[
+        list[int] | _AUTO | None, BeforeValidator(rung_updates, json_schema_input_type=list[int] | _AUTO | None)
+    ] = "auto"
+    """Updates at which trials are compared; auto: updates / factor^k, once momentum schedules differ; null: none."""
+    factor: Annotated[int, Field(ge=2), BeforeValidator(whole)] = 3
     """One trial in so many passes a rung."""
     order: Literal["number", "arrival"] = "number"
     """number: judged among lower-numbered trials, whatever the timing. arrival: judged as they come."""
@@ -256,6 +88,51 @@ class EarlyStopping(Section):
     """Compare only trials alike in these parameters; null: [depth] where depth is searched."""
     fork: Fork | None = Field(default_factory=Fork)
     """How a rung's score is taken; null: the objective as it stands."""
+    doomed: DoomedField = None
+    """Trials whose net cannot start: true or skip, to end them before their first update; record; or bounds."""
+
+
+class Phase(Section):
+    """A last phase at low momentum, trained on a copy of each trial and measured at its end (S13 Table 2).
+
+    The trial itself goes on as if there had been none, so it is the control. The measurements are rows of the trial
+    at the update of the fork, named fork/NAME/METRIC; a trial is trained once, whatever forks there are.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)]
+    """Names its measurements."""
+    at: Count
+    """The report at which each trial is forked."""
+    updates: Count
+    """Updates of the phase; it ends when the trial does, or before."""
+    mu: Annotated[float, Tunable("tail_mu")] = 0.9
+    """Momentum of the phase is at most this."""
+
+
+class Target(Section):
+    """What ends a trial as complete when it is reached, at a report (HR18: updates to 20% accuracy)."""
+
+    metric: str
+    """A metric that the task reports on train or valid, such as valid_error."""
+    below: float
+    """Reached when the metric is below this."""
+
+    def reached(self, metrics: Mapping[str, float]) -> bool:
+        """Whether a report's measurements reach it."""
+        return metrics.get(self.metric, math.nan) < self.below
+
+
+class Start(Section):
+    """The stored state that all trials of a sweep start from, as `musweep fork` writes it."""
+
+    sweep: str
+    """Folder of the sweep that the state is of."""
+    trial: Seed
+    """Number of its trial there."""
+    at: Count
+    """Update of the state: the end of the trial, or one of its training.keep."""
+    replicate: Seed = 0
+    """Replicate of the trial, so that its batches go on."""
 
 
 class Resources(Section):
@@ -302,23 +179,23 @@ def _parameter(data: Any) -> Any:
     if not isinstance(data, Mapping):
         return data
     if "type" not in data:
-        _refuse("a parameter needs a type", f"type: {', '.join(KINDS)}")
+        refuse("a parameter needs a type", f"type: {', '.join(KINDS)}")
     if data["type"] not in KINDS:
-        _refuse("unknown type", ", ".join(KINDS), nearest(data["type"], KINDS), below="type")
+        refuse("unknown type", ", ".join(KINDS), nearest(data["type"], KINDS), below="type")
     if data["type"] == "int":
-        data = {key: _whole(value) for key, value in data.items()}
+        data = {key: whole(value) for key, value in data.items()}
     for key in ("low", "high"):  # pydantic's lax mode would take text and true for numbers
         if key in data and (isinstance(data[key], bool) or not isinstance(data[key], int | float)):
-            _refuse("not a number", "a number", below=key)
+            refuse("not a number", "a number", below=key)
     for key in ("value", "values"):
         for value in data[key] if isinstance(data.get(key), list) else [data.get(key, 0)]:
             if isinstance(value, bool) or not isinstance(value, Scalar):
-                _refuse("not a number or a name", "numbers and names", below=key)
+                refuse("not a number or a name", "numbers and names", below=key)
     conditions = data.get("when", {})
     for other, values in conditions.items() if isinstance(conditions, Mapping) else ():
         for value in values:
             if isinstance(value, bool) or not isinstance(value, Scalar):
-                _refuse("not a number or a name", "numbers and names", below=f"when.{other}")
+                refuse("not a number or a name", "numbers and names", below=f"when.{other}")
     return data
 
 
@@ -349,13 +226,25 @@ def unfold(key: str) -> Any:
     return lambda data: {key: data} if isinstance(data, str) else data
 
 
+def _trainer(value: Any) -> Any:
+    if not isinstance(value, str) or not PLACE.fullmatch(value):
+        refuse("not the name of a function", "package.module:function, as in my_training:train")
+    return value
+
+
 TaskField = Annotated[Task, BeforeValidator(unfold("name"), json_schema_input_type=Task | str)]
 ObjectiveField = Annotated[Objective, BeforeValidator(unfold("metric"), json_schema_input_type=Objective | str)]
 
 
 def _default_objective(data: dict[str, Any]) -> Objective:
     """S13's squared error where the task reports it, else the smooth one of a class's two metrics."""
-    metrics = TASKS[data["task"].name].metrics
+    task = data.get("task")
+    if data.get("trainer"):  # only its author knows what it reports
+        return Objective(metric="")
+    try:
+        metrics = info(task.name, task.settings).metrics if task and task.name else ()
+    except TaskError:  # which the checks report
+        metrics = ()
     return Objective(metric="valid_squared_error" if "squared_error" in metrics else "valid_loss")
 
 
@@ -364,8 +253,12 @@ class Fields(Section):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)] = "sweep"
     """Begins the sweep's id and names its MLflow experiment; default: the file's name."""
-    task: TaskField
-    """What is learned: a name, or a section."""
+    trainer: Annotated[str, BeforeValidator(_trainer)] | None = None
+    """A function of your own that trains each trial, package.module:function (docs/own-trainer.md); null: musweep."""
+    modules: str | None = None
+    """Folder of your own code; default: where it is found, beside the file or in the working directory."""
+    task: TaskField = Field(default_factory=Task)
+    """What is learned: a name, or a section; beside a trainer, data for it to use, or nothing."""
     model: Model = Field(default_factory=Model)
     """The nets."""
     training: Training = Field(default_factory=Training)
@@ -378,6 +271,14 @@ class Fields(Section):
     """When the search ends."""
     early_stopping: EarlyStopping | None = None
     """How weak trials are stopped; null: they are not."""
+    diagnostics: DiagnosticsField = None
+    """What is measured inside nets; true for the defaults, null: nothing."""
+    target: Target | None = None
+    """What ends a trial when it is reached; null: trials train all their updates."""
+    forks: list[Phase] = Field(default_factory=list)
+    """Last phases to try on copies of the trials (S13 Table 2, lowering mu early)."""
+    start: Start | None = None
+    """A stored state to start from; null: trials start from their init."""
     resources: Resources = Field(default_factory=Resources)
     """What a worker gets."""
     storage: str = "runs"
@@ -385,6 +286,10 @@ class Fields(Section):
     mlflow: Mlflow = Field(default_factory=Mlflow)
     """Where trials are mirrored."""
     objective: ObjectiveField = Field(default_factory=_default_objective)
-    """What trials are judged by; default: valid_squared_error, or valid_loss for classification."""
+    """What trials are judged by; default: valid_squared_error, or valid_loss for classification; none for a trainer."""
     mode: Literal["min", "max"] = "min"
     """Whether a small or a large objective is good."""
+    protocol: str | None = None
+    """Which protocol of the file this is: full, or one of `protocols`, as chosen by --protocol; null without any."""
+    protocols: dict[str, dict[str, Any]] = Field(default_factory=dict, exclude=True)
+    """Variants by name, each with the keys that differ from the file's own, called full; null takes a key out."""

@@ -143,15 +143,15 @@ class Space(Mapping[str, Parameter]):
             found.setdefault(point_id(point), point)
         return list(found.values())
 
-    def check(self, params: Mapping[str, Any], path: str) -> list[Problem]:
-        """What is wrong with a user's point, which may leave names to the sampler."""
+    def check(self, params: Mapping[str, Any], path: str, any_name: bool = False) -> list[Problem]:
+        """What is wrong with a user's point, which may leave names to the sampler; `any_name` as for `problems`."""
         problems: list[Problem] = []
         point = coerce(params)
         for name, value in point.items():
             place = f"{path}.{name}"
             if name not in self:
                 problems.append(_not_here(place, name, value, self))
-            elif (legal := TUNABLE.get(name)) and (problem := legal.problem(place, value)):
+            elif not any_name and (legal := TUNABLE.get(name)) and (problem := legal.problem(place, value)):
                 problems.append(problem)
             elif not self[name].contains(value):
                 problems.append(Problem(place, f"not in space.{name}", value, self[name].allowed))
@@ -163,16 +163,22 @@ class Space(Mapping[str, Parameter]):
                         problems.append(Problem(place, wrong, value, "leave it out"))
         return problems
 
-    def problems(self, path: str = "space") -> list[Problem]:
-        """What is wrong with the space itself: names, kinds, ranges, values, conditions."""
+    def problems(self, path: str = "space", any_name: bool = False) -> list[Problem]:
+        """What is wrong with the space itself: names, kinds, ranges, values, conditions.
+
+        With `any_name` a name means what the user's own code makes of it, whatever it is to musweep.
+        """
         problems: list[Problem] = []
         for name, parameter in self.items():
             place = f"{path}.{name}"
-            if name not in TUNABLE:
+            if any_name:
+                problems += parameter.problems(place)
+            elif name not in TUNABLE:
                 hint = nearest(name, TUNABLE)
                 problems.append(Problem(place, "unknown parameter", allowed=", ".join(TUNABLE), hint=hint))
                 continue
-            problems += _illegal(place, name, parameter) or parameter.problems(place)
+            else:
+                problems += _illegal(place, name, parameter) or parameter.problems(place)
             problems += self._conditions(place, name, parameter)
         if self.cyclic:
             ring = self._ring()
@@ -228,6 +234,7 @@ def _illegal(place: str, name: str, parameter: Parameter) -> list[Problem]:
     if parameter.type not in legal.kinds:
         wrong = f"{name} is {'a name' if legal.kind == 'name' else 'a whole number'}"
         wrong = "a number that need not be whole" if legal.kind == "float" else wrong
+        wrong = f"each {name} makes a net of its own, so some values must be listed" if legal.listed else wrong
         return [Problem(f"{place}.type", wrong, parameter.type, ", ".join(legal.kinds))]
     if isinstance(parameter, Float | Int):
         if parameter.low >= parameter.high or parameter.problems(place):

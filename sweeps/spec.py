@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError, model_validator
 
-from sweeps import checks, describe, faults, reading, rungs
+from sweeps import checks, checks_model, describe, faults, modules, reading, rungs
 from sweeps.errors import Problem, ProblemsError, SpecError, nearest
 from sweeps.schema import Fields
 from sweeps.shapes import Shape
 from sweeps.space import Params, coerce, point_id
-from trainers.config import TASKS, InitConfig, MethodConfig, NetConfig, SeedConfig, TaskInfo, TrialConfig
+from trainers.config import InitConfig, MethodConfig, NetConfig, SeedConfig, TaskInfo, TrialConfig
+from trainers.tasks.options import info
 
-__all__ = ["SpecError", "SweepSpec", "json_schema", "load", "parse", "shipped"]
+__all__ = ["SpecError", "SweepSpec", "json_schema", "load", "parse", "protocols", "shipped"]
 
 _SPECS = Path(__file__).parent / "specs"
 
@@ -28,20 +30,45 @@ _SPECS = Path(__file__).parent / "specs"
 class SweepSpec(Fields):
     """A sweep, as a person writes it; checked, with what the file leaves open filled in."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _reach(cls, data: Any) -> Any:
+        """Find code and data of the user's own, which tasks are asked about."""
+        if isinstance(data, Mapping):
+            data = dict(data)
+            modules.settle_file(data, Path.cwd())
+            if data.get("modules") or next(modules.named(data), None):
+                modules.settle(data, Path.cwd())
+                if isinstance(data.get("modules"), str):  # anything else is reported as a wrong value, later
+                    modules.reach(data["modules"])
+        return data
+
     @model_validator(mode="after")
     def _resolve(self) -> SweepSpec:
         """Check what ties keys together, then fill in what the task implies."""
         if found := list(checks.problems(self)):
             raise ProblemsError(found)
+        self.protocols = {}  # `load` has chosen one
+        self.search = self.search.model_copy(update={"points": [coerce(point) for point in self.search.points]})
+        if self.early_stopping is not None:
+            own: dict[str, Any] = {"fork": None} if self.trainer else {}
+            if self.early_stopping.compare_within is None:
+                apart = "depth" in self.space.searched and not self.trainer
+                own["compare_within"] = ["depth"] if apart else []
+            self.early_stopping = self.early_stopping.model_copy(update=own)
+        return self if self.trainer else self._resolve_nets()
+
+    def _resolve_nets(self) -> SweepSpec:
+        """Fill in what the task implies for the nets."""
         shape = self.shape
+        if shape.own:
+            return self
         own: dict[str, Any] = {"kind": shape.kind, "activation": self.model.activation or shape.activation}
         if self.model.depth is None and not self._always("depth"):
             own |= {"depth": shape.depth}
+        own["width"] = self.model.width or shape.width
         self.model = self.model.model_copy(update=own)
-        self.search = self.search.model_copy(update={"points": [coerce(point) for point in self.search.points]})
-        if self.early_stopping and self.early_stopping.compare_within is None:
-            within = ["depth"] if "depth" in self.space.searched else []
-            self.early_stopping = self.early_stopping.model_copy(update={"compare_within": within})
+        self.training = self.training.model_copy(update={"init": checks_model.init_of(self, shape)})
         return self
 
     def _always(self, name: str) -> bool:
@@ -51,12 +78,12 @@ class SweepSpec(Fields):
     @property
     def info(self) -> TaskInfo:
         """What is known of the task without its data."""
-        return TASKS[self.task.name]
+        return info(self.task.name, self.task.settings)
 
     @property
     def shape(self) -> Shape:
         """The family of nets."""
-        return checks.shape_of(self)
+        return checks_model.shape_of(self)
 
     @property
     def compare_within(self) -> list[str]:
@@ -70,19 +97,19 @@ class SweepSpec(Fields):
     def rungs(self) -> list[int]:
         """The reports at which trials are compared, ascending, each before the end; none without early stopping."""
         stopping, reports = self.early_stopping, self.report_updates()
-        if stopping is None:
+        if stopping is None or stopping.rungs is None:
             return []
         if isinstance(stopping.rungs, list):
             return sorted({rungs.snap(update, reports) for update in stopping.rungs})
         return rungs.auto_rungs(reports, stopping.factor, self.momentum_apart_at())
 
+    def diagnosed(self) -> dict[int, tuple[str, ...]]:
+        """What is measured inside nets at which update, 0 before the first."""
+        return self.diagnostics.updates(self.report_updates(), self.rungs()) if self.diagnostics else {}
+
     def momentum_apart_at(self) -> int:
         """The update at which the smallest searched mu_max is reached: until then trials differ not in it."""
-        searched = self.space.get("mu_max")
-        if searched is None or "mu_max" not in self.space.searched:
-            return 0
-        low = min(map(float, searched.values)) if searched.type == "choice" else float(getattr(searched, "low", 0.0))
-        return rungs.mu_reached_at(low, checks.smallest(self, "mu_step"))
+        return checks.momentum_apart_at(self)
 
     def arrivals(self) -> list[tuple[int, int]]:
         """(update, trials expected there) for each rung and for the end."""
@@ -99,9 +126,16 @@ class SweepSpec(Fields):
 
     def cost_of_forks(self) -> int:
         """Updates spent on forks by all trials together, on top of `expected_updates`."""
+        arrivals = self.arrivals()
+        there = {phase.name: next(n for update, n in arrivals if update >= phase.at) for phase in self.forks}
+        cost = sum(phase.updates * there[phase.name] for phase in self.forks)
         if self.early_stopping is None or self.early_stopping.fork is None:
-            return 0
-        return self.early_stopping.fork.updates * sum(trials for _, trials in self.arrivals()[:-1])
+            return cost
+        return cost + self.early_stopping.fork.updates * sum(trials for _, trials in arrivals[:-1])
+
+    def replicate(self, number: int) -> int:
+        """Which replicate of its point a trial is."""
+        return number % self.search.seeds if self.start is None else self.start.replicate
 
     def warnings(self) -> list[str]:
         """What is allowed but likely not meant, one line each."""
@@ -113,8 +147,7 @@ class SweepSpec(Fields):
 
     def net(self, params: Mapping[str, Any]) -> NetConfig:
         """The net of a point."""
-        values = self._values(params)
-        return self.shape.net(values["depth"], values["activation"], values["width"])
+        return self._net(self._values(params))
 
     def trial_config(
         self, number: int, params: Mapping[str, Any], stage: str = "search", replicate: int = 0
@@ -125,28 +158,44 @@ class SweepSpec(Fields):
             ValueError: a value that no trial can have, such as a depth beyond the model's.
         """
         values = self._values(params)
-        method = values["method"]
+        values["init"] = values["init"] or InitConfig().kind  # of a net of the user's own, which has its own weights
+        values["mu_max"] = values["mu_max"] if values["method"] in checks.WITH_MOMENTUM else 0.0
         return TrialConfig(
             number=number,
-            net=self.shape.net(values["depth"], values["activation"], values["width"]),
-            init=InitConfig(values["init"], values["init_scale"], values["fan_in"]),
-            method=MethodConfig(
-                kind=method,
-                lr=values["lr"],
-                mu_max=0.0 if method == "sgd" else values["mu_max"],
-                mu_step=values["mu_step"],
-                tail_updates=values["tail_updates"],
-                tail_mu=values["tail_mu"],
-            ),
+            net=self._net(values),
+            init=InitConfig(**_fields(InitConfig, values, {"kind": "init", "scale": "init_scale"})),
+            method=MethodConfig(**_fields(MethodConfig, values, {"kind": "method"})),
             updates=self.training.updates,
             batch=values["batch"],
             seed=SeedConfig(self.search.seed, stage, replicate),
         )
 
+    def config(self, number: int, params: Mapping[str, Any], stage: str = "search", replicate: int = 0) -> Params:
+        """All that a worker needs to train a point, as plain values: a TrialConfig's, or those of `trainers.own`."""
+        if self.trainer is None:
+            return self.trial_config(number, params, stage, replicate).to_dict()
+        seed = asdict(SeedConfig(self.search.seed, stage, replicate))
+        return {
+            "number": number, "trainer": self.trainer, "params": self.space.active(params),
+            "updates": self.training.updates, "seed": seed, "batch": 1,
+        }  # fmt: skip
+
     def _values(self, params: Mapping[str, Any]) -> Params:
         """Every tunable's value at a point."""
         own = {"depth": self.model.depth, "activation": self.model.activation, "width": self.model.width}
         return {**self.training.model_dump(), **own, **self.space.active(params)}
+
+    def _net(self, values: Params) -> NetConfig:
+        if self.shape.own:
+            return self.shape.own_net(**{name: values[name] for name in ("depth", "width", "activation")})
+        return self.shape.net(
+            values["depth"], values["activation"], values["width"], values.get("widths"), values.get("eta_base")
+        )
+
+
+def _fields(config: type[InitConfig] | type[MethodConfig], values: Params, named: Mapping[str, str]) -> dict[str, Any]:
+    """The values of a config's fields, each from the tunable of its name but for those in `named`."""
+    return {field.name: values[named.get(field.name, field.name)] for field in fields(config)}
 
 
 def parse(data: Any, source: str = "spec", overridden: Iterable[str] = ()) -> SweepSpec:
@@ -165,34 +214,65 @@ def parse(data: Any, source: str = "spec", overridden: Iterable[str] = ()) -> Sw
         raise SpecError(faults.problems_of(error), source, overridden) from None
 
 
-def load(path: str | Path, overrides: Iterable[str] = ()) -> SweepSpec:
-    """The spec of a YAML file, with `key.path=value` overrides; a shipped spec by its name alone.
+def load(path: str | Path, overrides: Iterable[str] = (), protocol: str | None = None) -> SweepSpec:
+    """The spec of a YAML file, in one of its protocols, with `key.path=value` overrides; a shipped one by its name.
 
     A sweep's own `spec.json` is read too, without what was resolved when it ran.
 
     Raises:
         SpecError: with everything found wrong, each in a line.
     """
-    path = Path(path)
-    if not path.exists() and str(path) in shipped():
-        path = shipped()[str(path)]
+    path, data = _read(path)
     source = str(path)
-    try:
-        data = reading.parse(path.read_text(encoding="utf-8"))
-    except ProblemsError as error:
-        raise SpecError(error.problems, source) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise SpecError([_unreadable(path, error)], source) from None
     overridden: list[str] = []
     if isinstance(data, dict):
         if path.suffix == ".json":
             data.pop("resolved", None)
         data.setdefault("name", re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-._")[:80] or "sweep")
         try:
+            reading.protocol_of(data, protocol)
+            source = f"{path} --protocol {protocol}" if protocol not in (None, "full") else source
             overridden = [reading.override(data, text) for text in overrides]
+            if "protocol" in overridden:
+                raise ProblemsError([Problem("protocol", "changes no values", allowed="--protocol NAME to choose one")])
         except ProblemsError as error:
-            raise SpecError(error.problems, source, [problem.path for problem in error.problems]) from None
-    return parse(data, source, overridden)
+            own = [problem.path for problem in error.problems if not problem.path.startswith("protocol")]
+            raise SpecError(error.problems, source, own) from None
+    missing: list[Problem] = []
+    if isinstance(data, dict):
+        missing = [*modules.settle(data, path.parent), *modules.settle_file(data, path.parent)]
+    try:
+        spec = parse(data, source, overridden)
+    except SpecError as error:
+        more = [problem for problem in error.errors if problem.path != "task" or "task" not in str(missing)]
+        raise SpecError([*missing, *more], source, overridden) from None
+    if missing:
+        raise SpecError(missing, source, overridden)
+    return spec
+
+
+def protocols(path: str | Path) -> list[str]:
+    """The names of a file's protocols, `full` first; none where there are none.
+
+    Raises:
+        SpecError: a file that cannot be read.
+    """
+    _, data = _read(path)
+    found = data.get("protocols") if isinstance(data, dict) else None
+    return ["full", *map(str, found)] if isinstance(found, dict) and found else []
+
+
+def _read(path: str | Path) -> tuple[Path, Any]:
+    """Where a spec lies, and its data as written."""
+    path = Path(path)
+    if not path.exists() and str(path) in shipped():
+        path = shipped()[str(path)]
+    try:
+        return path, reading.parse(path.read_text(encoding="utf-8"))
+    except ProblemsError as error:
+        raise SpecError(error.problems, str(path)) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError([_unreadable(path, error)], str(path)) from None
 
 
 def _unreadable(path: Path, error: OSError | UnicodeDecodeError) -> Problem:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from itertools import chain
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -28,6 +28,18 @@ SCHEMA_VERSION = 1
 ROWS_SCHEMA = pa.schema(
     [("trial_id", pa.string()), ("update", pa.int64()), ("metric", pa.string()), ("value", pa.float64())],
     metadata={"musweep.table": "rows", "musweep.schema_version": str(SCHEMA_VERSION)},
+)
+DIAGNOSTICS_SCHEMA = pa.schema(
+    [
+        ("trial_id", pa.string()),
+        ("update", pa.int64()),
+        ("quantity", pa.string()),
+        ("layer", pa.int64()),
+        ("values", pa.list_(pa.float64())),
+        ("low", pa.float64()),
+        ("high", pa.float64()),
+    ],
+    metadata={"musweep.table": "diagnostics", "musweep.schema_version": str(SCHEMA_VERSION)},
 )
 FORMATS = ("parquet", "csv")
 
@@ -47,6 +59,7 @@ _TRIAL_COLUMNS: tuple[tuple[str, Any], ...] = (
     ("wall_s", pa.float64()),
     ("engine", pa.string()),
     ("group", pa.int64()),
+    ("doomed", pa.string()),
 )
 
 
@@ -194,29 +207,111 @@ def read_rows(folder: Path) -> pa.Table:
     Raises:
         ValueError: a part is of a newer format.
     """
-    tables = []
-    for path in _parts(folder):
+    return _deduplicated(_read(_parts(folder), ROWS_SCHEMA), "metric")
+
+
+def _read(paths: Iterable[Path], schema: pa.Schema) -> pa.Table:
+    """All rows of some parts, one after another.
+
+    Raises:
+        ValueError: a part is of a newer format.
+    """
+    tables = [schema.empty_table()]
+    for path in paths:
         table = pq.read_table(path, use_threads=False)
         version = int((table.schema.metadata or {}).get(b"musweep.schema_version", b"0"))
         if version > SCHEMA_VERSION:
             raise ValueError(f"{path}: rows of schema version {version}; this musweep reads up to {SCHEMA_VERSION}")
-        tables.append(table.cast(ROWS_SCHEMA))
-    table = pa.concat_tables([ROWS_SCHEMA.empty_table(), *tables])
-    return _deduplicated(table)
+        tables.append(table.cast(schema))
+    return pa.concat_tables(tables)
 
 
-def _deduplicated(table: pa.Table) -> pa.Table:
+def _deduplicated(table: pa.Table, name: str, *rest: str) -> pa.Table:
+    """Sorted and unique on trial, update, a column of names and further whole numbers: the last row counts."""
     if not table.num_rows:
         return table
     trial = _numbers(table["trial_id"])
-    update = table["update"].to_numpy()
-    encoded = table["metric"].combine_chunks().dictionary_encode()
+    encoded = table[name].combine_chunks().dictionary_encode()
     words = encoded.dictionary.to_pylist()
     rank = np.argsort(np.argsort(words))[encoded.indices.to_numpy()]
-    order = np.lexsort((np.arange(len(trial)), rank, update, trial))
-    key = np.stack([trial, update, rank])[:, order]
+    key = np.stack([trial, table["update"].to_numpy(), rank, *(table[column].to_numpy() for column in rest)])
+    order = np.lexsort((np.arange(len(trial)), *key[::-1]))
+    key = key[:, order]
     last = np.append((key[:, 1:] != key[:, :-1]).any(axis=0), True)
     return table.take(pa.array(order[last])).combine_chunks()
+
+
+class Measured(Protocol):
+    """One quantity of one net by layer, as `trainers.diagnostics.Series` has it."""
+
+    @property
+    def first(self) -> int:
+        """The first layer."""
+
+    @property
+    def values(self) -> Any:
+        """[layers, n]."""
+
+    @property
+    def ends(self) -> Any:
+        """Of histograms the outer edges, [layers, 2]; else None."""
+
+
+def write_diagnostics(folder: Path, part: str, found: Mapping[tuple[int, int], Mapping[str, Measured]]) -> Path | None:
+    """Write what was measured inside nets, by (trial number, update) and quantity, as one file of a name of its own.
+
+    Raises:
+        OSError: it could not be written; nothing of it is there.
+    """
+    table = _diagnostics_table(found)
+    if not table.num_rows:
+        return None
+    parts = folder / "diagnostics"
+    parts.mkdir(exist_ok=True)
+    path = parts / f"{part}.parquet"
+    atomic_write(path, _parquet(table))
+    return path
+
+
+def _diagnostics_table(found: Mapping[tuple[int, int], Mapping[str, Measured]]) -> pa.Table:
+    ids, updates, names, layers, lengths, values, ends = ([] for _ in range(7))  # type: ignore[var-annotated]
+    for (number, update), quantities in sorted(found.items()):
+        for name, series in sorted(quantities.items()):
+            rows, width = series.values.shape
+            ids += [trial_id(number)] * rows
+            updates += [update] * rows
+            names += [name] * rows
+            layers += range(series.first, series.first + rows)
+            lengths += [width] * rows
+            values.append(series.values.ravel())
+            ends += [(None, None)] * rows if series.ends is None else series.ends.tolist()
+    offsets = pa.array(np.concatenate([[0], np.cumsum(np.array(lengths, np.int64))]).astype(np.int32))
+    flat = pa.array(np.concatenate(values) if values else np.zeros(0))
+    lows, highs = ([end[side] for end in ends] for side in (0, 1))
+    columns = [ids, updates, names, layers, pa.ListArray.from_arrays(offsets, flat), lows, highs]
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, DIAGNOSTICS_SCHEMA, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=DIAGNOSTICS_SCHEMA)
+
+
+def read_diagnostics(folder: Path) -> pa.Table:
+    """What a sweep folder holds of its nets' insides, sorted and unique on trial, update, quantity and layer.
+
+    Raises:
+        ValueError: a file is of a newer format.
+    """
+    parts = sorted((folder / "diagnostics").glob("*.parquet"))
+    return _deduplicated(_read(parts, DIAGNOSTICS_SCHEMA), "quantity", "layer")
+
+
+def merge_diagnostics(folder: Path) -> None:
+    """Replace the many small files of a sweep that no one writes to by one."""
+    parts = sorted((folder / "diagnostics").glob("*.parquet"))
+    if len(parts) < 2:
+        return
+    merged = parts[-1].with_name(f"merged-{time.time_ns():020d}.parquet")
+    atomic_write(merged, _parquet(read_diagnostics(folder)))
+    for part in parts:
+        part.unlink(missing_ok=True)
 
 
 class RowWriter:
@@ -249,8 +344,10 @@ class RowWriter:
         if record["type"] != "report":
             return
         for entry in record["trials"]:
-            self._pending[entry["trial"], entry["update"]] = entry["metrics"]
-            self._rows += len(entry["metrics"])
+            for update, metrics in ((entry["update"], entry["metrics"]), (0, entry.get("init", {}))):
+                if metrics:
+                    self._pending[entry["trial"], update] = metrics
+                    self._rows += len(metrics)
         if self._rows >= self._flush_rows or time.monotonic() - self._flushed >= self._flush_s:
             with contextlib.suppress(OSError):  # a full disk: `close` tells, should it still be full then
                 self.flush()
@@ -285,7 +382,7 @@ def _missing(wanted: pa.Table, present: pa.Table) -> pa.Table:
     ]
     keys = ["trial_id", "update", "metric", "bits"]
     lacking = bits[0].join(bits[1].select(keys), keys=keys, join_type="left anti", use_threads=False)
-    return _deduplicated(lacking.select(ROWS_SCHEMA.names).cast(ROWS_SCHEMA))
+    return _deduplicated(lacking.select(ROWS_SCHEMA.names).cast(ROWS_SCHEMA), "metric")
 
 
 def write_derived(folder: Path, history: History) -> None:

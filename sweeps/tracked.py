@@ -5,6 +5,7 @@ Everything here is a function of the journal and the spec, times included, so wr
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -49,8 +50,23 @@ def sweep_status(history: History) -> str:
 def trial_params(trial: Trial) -> dict[str, str]:
     """Searched values, and of the rest of the config what has an effect on this trial."""
     config = trial.config
-    params: dict[str, Any] = {"updates": config["updates"], "batch": config["batch"]}
+    params = {"updates": config["updates"]}
+    params |= _nets(config) if "net" in config else {"trainer": config["trainer"]}
+    params |= {f"seed.{name}": value for name, value in config["seed"].items()}
+    params |= trial.params
+    if isinstance(params.get("mu_max"), int | float):
+        params["one_minus_mu_max"] = f"{1 - params['mu_max']:.12g}"
+    return {name: str(value) for name, value in params.items()}
+
+
+def _nets(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What has an effect on a net trained by musweep's own methods."""
     net, init, method = config["net"], config["init"], config["method"]
+    params: dict[str, Any] = {"batch": config["batch"]}
+    if own := net.get("module"):
+        params |= {"model": own, "loss": net["loss"]} | {f"model.{k}": v for k, v in json.loads(net["options"]).items()}
+        params |= {"method": method["kind"], "lr": method["lr"]}
+        return params | ({"mu_max": method["mu_max"]} if method["kind"] in ("cm", "nag") else {})
     params |= {"widths": "-".join(map(str, net["widths"])), "activations": "-".join(net["hidden"]), "loss": net["loss"]}
     params |= {"init": init["kind"], "init_scale": init["scale"]}
     if init["kind"] == "sparse":
@@ -60,11 +76,7 @@ def trial_params(trial: Trial) -> dict[str, str]:
         params |= {"mu_max": method["mu_max"], "mu_step": method["mu_step"]}
         if method["tail_updates"]:
             params |= {"tail_updates": method["tail_updates"], "tail_mu": method["tail_mu"]}
-    params |= {f"seed.{name}": value for name, value in config["seed"].items()}
-    params |= trial.params
-    if "mu_max" in params:
-        params["one_minus_mu_max"] = f"{1 - params['mu_max']:.12g}"
-    return {name: str(value) for name, value in params.items()}
+    return params
 
 
 def identity(history: History) -> dict[str, str]:
@@ -80,6 +92,7 @@ def trial_tags(history: History, parent: str, trial: Trial) -> dict[str, str]:
         TRIAL_UID: trial_uid(history.sweep_id, trial),
         "musweep.state": trial.state,
         "musweep.reason": trial.reason,
+        "musweep.doomed": trial.doomed,
         "musweep.stage": trial.stage,
         "musweep.point_id": trial.point_id,
         "musweep.replicate": str(trial.replicate),
@@ -101,7 +114,8 @@ def sweep_params(spec: Mapping[str, Any]) -> dict[str, str]:
     """What the sweep as a whole was, from spec.json."""
     search = spec.get("search") or {}
     params = {
-        "task": _name(spec.get("task"), "name"),
+        "trainer": spec.get("trainer"),
+        "task": _name(spec.get("task"), "name") or None,
         "objective": _name(spec.get("objective"), "metric"),
         "mode": spec.get("mode"),
         "search.algorithm": search.get("algorithm"),
@@ -143,4 +157,6 @@ class Follower:
             self.now = record.get("time", self.now)
             if record["type"] == "report":
                 for entry in record["trials"]:
-                    self.times.setdefault(entry["trial"], {}).setdefault(entry["update"], millis(self.now))
+                    times = self.times.setdefault(entry["trial"], {})
+                    for update in (entry["update"], *([0] if "init" in entry else [])):
+                        times.setdefault(update, millis(self.now))

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from trainers.config import ENGINES, InitConfig, MethodConfig, NetConfig, SeedConfig, TrialConfig
@@ -19,12 +20,21 @@ _ROUNDS = 5
 _HOPELESS = 3.0  # an engine that was so many times slower in its first round is not tried again
 _MARGIN = 1.05  # looped trials' bits are the same in any group: differences within the noise go to `loop`
 _EXAMPLES = 2_000  # and a batch: enough to look batches up in, whatever the task's size
+_ETA_TEXT = 40  # characters of a residual net's factors in a key; longer lists are hashed
 _LOOPED = 4  # trials that stand for any number in the loop engine: each runs alone
 
 
 def shape_key(net: NetConfig, batch: int) -> str:
-    """Name a shape: trials of one key can be stacked, and share a calibration."""
-    return f"{'-'.join(map(str, net.widths))}/{','.join(net.hidden)}/{net.loss}/{batch}"
+    """Name a shape: trials of one key can be stacked (with others of their family), and share a calibration."""
+    key = f"{'-'.join(map(str, net.widths))}/{','.join(net.hidden)}/{net.loss}/{batch}"
+    if net.steps:
+        key += f"/{net.steps} steps" + (", every" if net.every_step else "")
+    if net.eta:
+        eta = ",".join(map(repr, net.eta))
+        key += "/eta " + (eta if len(eta) <= _ETA_TEXT else blake2b(eta.encode(), digest_size=8).hexdigest())
+    if net.module:
+        key += f"/{net.module} {net.options}"
+    return key
 
 
 def choose(
@@ -52,10 +62,11 @@ def _choose(net: NetConfig, batch: int, task: Task, k: int, device: str, dtype: 
 
     clock = time.thread_time if device == "cpu" else time.perf_counter
     data = Data(_head(task, _EXAMPLES + batch), device, dtype)
-    engines = {name: make_engine(name, net, batch, data) for name in ENGINES}
+    engines = {name: make_engine(name, net, batch, data) for name in (("module",) if net.module else ENGINES)}
     for name, engine in engines.items():
-        for number in range(min(k, _LOOPED) if name == "loop" else k):
-            # Methods alternate as in a search; so small an lr that no trial diverges, whatever the task.
+        for number in range(k if name == "stacked" else min(k, _LOOPED)):
+            # Methods with momentum stand for all: what differs is a few operations on each weight. They alternate as
+            # in a search; so small an lr that no trial diverges, whatever the task.
             method = MethodConfig(("nag", "cm")[number % 2], lr=1e-6, mu_max=0.9)
             init = InitConfig("normalized")
             engine.add(TrialConfig(number, net, init, method, 1_000_000, batch, SeedConfig(0, "calibrate")))
@@ -87,12 +98,16 @@ def _seconds(engine: Engine, updates: int, clock: Callable[[], float]) -> float:
 
 
 def _head(task: Task, examples: int) -> Task:
-    """The task with fewer training examples."""
-    inputs, targets = task.train.inputs, task.train.targets
-    fewer = inputs[:examples]
-    return replace(
-        task, train=replace(task.train, inputs=fewer, targets=fewer if targets is inputs else targets[:examples])
+    """The task with fewer training examples, and no others: drawing some would be timed too."""
+    train = task.train
+    inputs, targets, steps = train.inputs[:examples], train.targets, train.steps
+    fewer = replace(
+        train,
+        inputs=inputs,
+        targets=inputs if targets is train.inputs else targets[:examples],
+        steps=None if steps is None else steps[:examples],
     )
+    return replace(task, train=fewer, draw=None)
 
 
 def _median(values: list[float]) -> float:

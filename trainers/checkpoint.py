@@ -6,8 +6,10 @@ import io
 import zipfile
 import zlib
 from collections.abc import Collection, Mapping
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trainers.state import TrialState
 
@@ -16,7 +18,14 @@ class DamagedStateError(ValueError):
     """The bytes are no whole archive of trial states."""
 
 
-def pack(states: Mapping[int, TrialState]) -> bytes:
+class Packable(Protocol):
+    """A state that names its arrays."""
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """Name every number."""
+
+
+def pack(states: Mapping[int, Packable]) -> bytes:
     """All states in one archive, arrays named `NUMBER/ARRAY`."""
     arrays = {f"{n}/{name}": array for n, state in states.items() for name, array in state.to_arrays().items()}
     file = io.BytesIO()
@@ -30,13 +39,26 @@ def unpack(data: bytes, wanted: Collection[int] | None = None) -> dict[int, Tria
     Raises:
         DamagedStateError: the bytes are cut, changed or something else.
     """
-    found: dict[int, dict[str, np.ndarray]] = {}
+    found = arrays(data, wanted)
+    try:
+        return {number: TrialState.from_arrays(named) for number, named in found.items()}
+    except (ValueError, KeyError) as error:
+        raise DamagedStateError(f"damaged state archive: {error}") from error
+
+
+def arrays(data: bytes, wanted: Collection[int] | None = None) -> dict[int, dict[str, NDArray[Any]]]:
+    """The wanted trials' arrays of an archive, by name.
+
+    Raises:
+        DamagedStateError: the bytes are cut, changed or something else.
+    """
+    found: dict[int, dict[str, NDArray[Any]]] = {}
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             for name in archive.files:
                 number, _, array = name.partition("/")
                 if wanted is None or int(number) in wanted:
                     found.setdefault(int(number), {})[array] = archive[name]
-        return {number: TrialState.from_arrays(arrays) for number, arrays in found.items()}
     except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
         raise DamagedStateError(f"damaged state archive: {error}") from error
+    return found

@@ -8,13 +8,13 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from trainers.config import TrialConfig
+from trainers.config import NetConfig, TrialConfig
 from trainers.data import Part
 from trainers.state import TrialState
 
 
 class Engine(Protocol):
-    """Trains trials of one net and batch size, each numbered, each with its own update counter.
+    """Trains trials of one net, batch size and family of methods, each numbered, each with its own update counter.
 
     An update is diverged when the sum of its output delta (the loss's gradient with respect to the logits) is not
     finite. A diverged trial is trained no further or on garbage, as the engine likes: it never disturbs another.
@@ -75,9 +75,19 @@ def is_narrow(outputs: int) -> bool:
     return outputs < 32 and outputs % 8 != 0
 
 
-def check_fits(config: TrialConfig, net: object, batch: int, held: Mapping[int, object]) -> None:
-    """Raise ValueError unless a trial may join an engine of that net and batch size."""
+def check_family(net: NetConfig, family: str) -> None:
+    """Raise ValueError unless methods of a family (`MethodConfig.family`) can train a net."""
+    if family == "diagonal" and net.steps:
+        raise ValueError("method diagonal: trains feed-forward and residual nets; of a recurrent one take another")
+
+
+def check_fits(
+    config: TrialConfig, net: object, batch: int, held: Mapping[int, object], family: str = "momentum"
+) -> None:
+    """Raise ValueError unless a trial may join an engine of that net, batch size and family of methods."""
     if config.net != net or config.batch != batch:
         raise ValueError(f"trial {config.number}: net or batch {config.batch} is not this engine's")
+    if config.method.family != family:
+        raise ValueError(f"trial {config.number}: method {config.method.kind} is not of this engine's family, {family}")
     if config.number in held:
         raise ValueError(f"trial {config.number} is already here")

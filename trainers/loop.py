@@ -1,116 +1,101 @@
 """The loop engine: one trial after another, hand-written passes into buffers that exist.
 
-Each trial owns its theta and velocity, aligned alike; the activations are shared, since one trial runs at a time.
-So a trial's bits depend on nothing but itself: not on its place, its neighbours or what they came to.
+Each trial owns its theta and running means, aligned alike; the activations are shared, since one trial runs at a
+time. So a trial's bits depend on nothing but itself: not on its place, its neighbours or what they came to.
+What a kind of net does with a batch is in its passes (`trainers.flat.Passes`); this file knows trials and methods.
 """
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from trainers import models, passes
+from trainers import metrics, passes
 from trainers.config import NetConfig, TrialConfig
-from trainers.data import Data, Part, index_tensors
-from trainers.engine import check_fits, flush_denormals, is_narrow
-from trainers.optim import constant_until, momentum
-from trainers.state import Params, TrialState, initial_state
+from trainers.data import Data, Part
+from trainers.engine import check_family, check_fits, flush_denormals
+from trainers.feedforward import FeedForward
+from trainers.flat import Flat, Passes
+from trainers.optim import span
+from trainers.recurrent import RecurrentPasses
+from trainers.state import TrialState, initial_state
 
-_ALIGN = 16  # elements: 64 bytes of float32, a cache line
 _SMALL = 1 << 16  # parameters: below, the update runs over all layers at once; it is calls that cost, not bytes
-_BLOCK = 1 << 18  # weights whose step is taken while their velocity is still in cache; smaller blocks slow the products
+_CHUNK = 1 << 16  # parameters whose running means are updated at once, while in cache
 _SPAN = 256  # updates whose batches are looked up at once
-
-
-class _Flat:
-    """One contiguous vector of all parameters: weights of every layer, then biases of every layer, each aligned."""
-
-    def __init__(self, net: NetConfig, like: Tensor) -> None:
-        sizes = [i * o for i, o in net.layers] + [o for _, o in net.layers]
-        starts = [0]
-        for size in sizes:
-            starts.append(starts[-1] + -(-size // _ALIGN) * _ALIGN)
-        self.vector = like.new_zeros(starts[-1])
-        pieces = [self.vector[start : start + size] for start, size in zip(starts, sizes, strict=False)]
-        layers = len(net.layers)
-        self.weights = [_matrix(piece, *shape) for piece, shape in zip(pieces[:layers], net.layers, strict=True)]
-        self.weights_t = [w.t() for w in self.weights]
-        self.biases = pieces[layers:]
-        self.all_biases = self.vector[starts[layers] :]
-
-    def load(self, params: Params) -> None:
-        for (w, b), to_w, to_b in zip(params, self.weights, self.biases, strict=True):
-            to_w.copy_(w)
-            to_b.copy_(b)
-
-    def save(self) -> Params:
-        pairs = zip(self.weights, self.biases, strict=True)
-        return [(w.clone(memory_format=torch.contiguous_format), b.clone()) for w, b in pairs]
 
 
 @dataclass
 class _Trial:
-    """A trial's own memory. `point` is where the gradient is taken: theta itself, or NAG's look-ahead."""
+    """A trial's own memory. `point` is where the gradient is taken: theta itself, or NAG's look-ahead.
+
+    `second` are the running means of squared gradients or of curvature, empty for methods with momentum.
+    """
 
     config: TrialConfig
     update: int
     diverged_at: int | None
-    theta: _Flat
-    velocity: _Flat
-    point: _Flat
+    theta: Flat
+    velocity: Flat
+    point: Flat
+    second: Flat | None
     blocks: list[list[tuple[Tensor, Tensor, Tensor]]] = field(default_factory=list)
-    """Rows of (velocity, theta, point) of each layer."""
-
-
-class _Workspace:
-    """Activations and deltas of one batch, [B, widths], used by every trial in turn."""
-
-    def __init__(self, net: NetConfig, batch: int, data: Data) -> None:
-        def empty(width: int) -> Tensor:
-            return torch.empty(batch, width, device=data.device, dtype=data.dtype)
-
-        self.h = [empty(width) for width in net.widths]
-        self.target = self.h[0] if data.train.targets is data.train.inputs else empty(net.widths[-1])
-        self.grads = [empty(width) for width in net.widths[1:-1]]
-        self.delta = empty(net.widths[-1]) if net.loss == "softmax" else self.h[-1]
-        self.flat_delta = self.delta.view(-1)
-        self.ones = torch.ones(batch, device=data.device, dtype=data.dtype)
-        self.sums = torch.zeros(_SPAN, device=data.device, dtype=data.dtype)
-        self.sum_of = self.sums.unbind(0)
-        self.rows_t: list[list[Tensor]] = [
-            [h[:, a:b].t() for a, b in _row_blocks(*shape)] for h, shape in zip(self.h, net.layers, strict=False)
-        ]
+    """Rows of (velocity, theta, point) of each layer, where updates go by blocks."""
+    chunks: list[tuple[Tensor, ...]] = field(default_factory=list)
+    """Parts of (theta, velocity, second, gradient, scratch), where there is a second."""
 
 
 class LoopEngine:
-    """Trials of one net and batch size, trained one after another; see `trainers.engine.Engine`."""
+    """Trials of one net, batch size and family of methods, trained one after another; see `trainers.engine.Engine`."""
 
     name = "loop"
 
-    def __init__(self, net: NetConfig, batch: int, data: Data) -> None:
+    def __init__(self, net: NetConfig, batch: int, data: Data, family: str = "momentum") -> None:
+        check_family(net, family)
         self.net = net
         self.batch = batch
         self.data = data
+        self.family = family
         self._trials: dict[int, _Trial] = {}
         self._like = torch.empty(0, device=data.device, dtype=data.dtype)
-        self._work = _Workspace(net, batch, data)
+        self._passes: Passes = (
+            RecurrentPasses(net, batch, data) if net.steps else FeedForward(net, batch, data, family == "diagonal")
+        )
+        self._sums = torch.zeros(_SPAN, device=data.device, dtype=data.dtype)
+        self._sum_of = self._sums.unbind(0)
+        self._factor = passes.delta_factor(net.loss)
+        self._gradient, self._scratch = self._flat(), self._flat()
+        """Where the gradient goes if not straight into the velocity, and what its chunks need besides."""
+
+    def _flat(self) -> Flat:
+        return Flat(self.net, self._like)
 
     def add(self, config: TrialConfig, state: TrialState | None = None) -> None:  # noqa: D102 - on the protocol
-        check_fits(config, self.net, self.batch, self._trials)
-        state = initial_state(config, self.data.dtype, self.data.device) if state is None else state
-        theta, velocity = _Flat(self.net, self._like), _Flat(self.net, self._like)
-        point = _Flat(self.net, self._like) if config.method.kind == "nag" else theta
+        check_fits(config, self.net, self.batch, self._trials, self.family)
+        state = initial_state(config, self.data.dtype, self.data.device, self.data) if state is None else state
+        theta, velocity = self._flat(), self._flat()
         theta.load(state.params)
         velocity.load(state.velocity)
-        blocks = []
-        for layer, shape in enumerate(self.net.layers):
-            triple = (velocity.weights[layer], theta.weights[layer], point.weights[layer])
-            blocks.append([(triple[0][a:b], triple[1][a:b], triple[2][a:b]) for a, b in _row_blocks(*shape)])
-        self._trials[config.number] = _Trial(config, state.update, state.diverged_at, theta, velocity, point, blocks)
+        point = self._flat() if config.method.kind == "nag" else theta
+        trial = _Trial(config, state.update, state.diverged_at, theta, velocity, point, None)
+        if self.family != "momentum":
+            trial.second = self._flat()
+            assert state.second is not None, "a state of another family"
+            trial.second.load(state.second)
+            vectors = [each.vector for each in (theta, velocity, trial.second, self._gradient, self._scratch)]
+            trial.chunks = list(zip(*(torch.split(vector, _CHUNK) for vector in vectors), strict=True))
+        elif theta.vector.numel() > _SMALL:
+            for v, w, p, ranges in zip(
+                velocity.weights, theta.weights, point.weights, self._passes.blocks, strict=True
+            ):
+                trial.blocks.append([(v[a:b], w[a:b], p[a:b]) for a, b in ranges])
+        self._trials[config.number] = trial
 
     def remove(self, number: int) -> None:  # noqa: D102
         del self._trials[number]
@@ -126,7 +111,8 @@ class LoopEngine:
 
     def state(self, number: int) -> TrialState:  # noqa: D102
         trial = self._trials[number]
-        return TrialState(trial.update, trial.theta.save(), trial.velocity.save(), trial.diverged_at)
+        second = None if trial.second is None else trial.second.save()
+        return TrialState(trial.update, trial.theta.save(), trial.velocity.save(), trial.diverged_at, second)
 
     def advance(self, until: Mapping[int, int]) -> dict[int, float]:  # noqa: D102
         flush_denormals()
@@ -143,27 +129,16 @@ class LoopEngine:
         with torch.inference_mode():
             each = []
             for number in numbers:
-                logits = self._logits(self._trials[number].theta, part.inputs)
-                each.append(models.metric_tensors(self.net, logits, part.expected))
-            return {name: torch.stack([metrics[name] for metrics in each]) for name in each[0]} if each else {}
-
-    def _logits(self, theta: _Flat, inputs: Tensor) -> Tensor:
-        h = inputs
-        for layer, (w, b) in enumerate(zip(theta.weights, theta.biases, strict=True)):
-            name = self.net.hidden[layer] if layer < len(self.net.hidden) else "linear"
-            scale = passes.scale_before(name)
-            h = torch.addmm(b, h, w, beta=scale, alpha=scale)
-            passes.activate(name, h, h)
-        return h
+                logits = self._passes.logits(self._trials[number].theta, part)
+                each.append(metrics.measure(self.data.info, self.net, logits, part))
+            return {name: torch.stack([measured[name] for measured in each]) for name in each[0]} if each else {}
 
     def _advance(self, trial: _Trial, until: int) -> None:
         while trial.update < until:
             if trial.diverged_at is not None:
                 trial.update = until
                 return
-            changes = constant_until(trial.update, trial.config.method, trial.config.updates)
-            end = min(until, trial.update + _SPAN, until if changes is None else changes)
-            self._span(trial, end)
+            self._span(trial, min(until, trial.update + _SPAN))
         if trial.diverged_at is None and not bool((trial.theta.vector.sum() + trial.velocity.vector.sum()).isfinite()):
             # A sum can overflow where its terms do not: ask each.
             theta, velocity = trial.theta.vector, trial.velocity.vector
@@ -171,81 +146,74 @@ class LoopEngine:
                 trial.diverged_at = trial.update
 
     def _span(self, trial: _Trial, end: int) -> None:
-        """Train up to `end` under one mu."""
-        config, train, work = trial.config, self.data.train, self._work
-        count = end - trial.update
-        rows = index_tensors(len(train.inputs), self.batch, [(config.seed, trial.update)], count)
-        mu = momentum(trial.update, config.method, config.updates)
-        alpha = -config.method.lr * passes.delta_factor(self.net.loss) / self.batch
-        ahead = trial.point is not trial.theta
-        if ahead:
-            torch.add(trial.theta.vector, trial.velocity.vector, alpha=mu, out=trial.point.vector)  # S13 eq. 3
-        backward = self._backward_small if trial.theta.vector.numel() <= _SMALL else self._backward
+        """Train up to `end`, or as far as the pool of examples goes."""
+        config, start = trial.config, trial.update
+        pool = self.data.pool(config.seed, start, self.batch)
+        count = min(end, pool.until) - start
+        rows = pool.rows([(config.seed, start)], count)
+        mus, lrs = span(start, count, config.method, config.updates)
+        step, fetch, forward = self._step(trial), self._passes.fetch, self._passes.forward
+        if trial.point is not trial.theta:
+            torch.add(trial.theta.vector, trial.velocity.vector, alpha=mus[0], out=trial.point.vector)  # S13 eq. 3
         for i in range(count):
-            torch.index_select(train.inputs, 0, rows[i], out=work.h[0])
-            if work.target is not work.h[0]:
-                torch.index_select(train.targets, 0, rows[i], out=work.target)
-            self._forward(trial.point)
-            passes.output_delta(self.net.loss, work.h[-1], work.target, work.delta)
-            torch.sum(work.flat_delta, 0, out=work.sum_of[i])
-            backward(trial, mu, alpha, ahead)
-        finite = work.sums[:count].isfinite()
+            fetch(pool.part, rows[i])
+            forward(trial.point, self._sum_of[i])
+            step(trial, start + i, lrs[i], mus[i], mus[i + 1])
+        finite = self._sums[:count].isfinite()
         if not bool(finite.all()):
-            trial.diverged_at = trial.update + int((~finite).to(torch.uint8).argmax())
-        trial.update = end
+            trial.diverged_at = start + int((~finite).to(torch.uint8).argmax())
+        trial.update = start + count
 
-    def _forward(self, point: _Flat) -> None:
-        h, hidden = self._work.h, self.net.hidden
-        for layer, name in enumerate((*hidden, "linear")):
-            scale = passes.scale_before(name)
-            z = h[layer + 1]
-            torch.addmm(point.biases[layer], h[layer], point.weights[layer], beta=scale, alpha=scale, out=z)
-            passes.activate(name, z, z)
+    def _step(self, trial: _Trial) -> Callable[[_Trial, int, float, float, float], None]:
+        """What follows the forward pass: called with a trial, its update, lr, mu and the next update's mu."""
+        if self.family == "momentum":
+            return self._momentum_by_blocks if trial.blocks else self._momentum
+        return self._adam if self.family == "adam" else self._diagonal
 
-    def _deltas(self, trial: _Trial, layer: int, delta: Tensor) -> Tensor:
-        """Return the delta of the layer below; the weights between are still the old ones."""
-        grad = self._work.grads[layer - 1]
-        torch.mm(delta, trial.point.weights_t[layer], out=grad)
-        passes.backpropagate(self.net.hidden[layer - 1], grad, self._work.h[layer])
-        return grad
+    def _momentum(self, trial: _Trial, _: int, lr: float, mu: float, next_mu: float) -> None:
+        theta, velocity = trial.theta.vector, trial.velocity.vector
+        self._passes.backward(trial.point, trial.velocity, mu, -lr * self._factor / self.batch)
+        theta.add_(velocity)  # S13 eq. 2, 4
+        if trial.point is not trial.theta:
+            torch.add(theta, velocity, alpha=next_mu, out=trial.point.vector)
 
-    def _backward_small(self, trial: _Trial, mu: float, alpha: float, ahead: bool) -> None:
-        work, velocity = self._work, trial.velocity
-        delta = work.delta
-        for layer in range(len(self.net.layers) - 1, -1, -1):
-            velocity.biases[layer].addmv_(delta.t(), work.ones, beta=mu, alpha=alpha)
-            below = self._deltas(trial, layer, delta) if layer else delta
-            velocity.weights[layer].addmm_(work.h[layer].t(), delta, beta=mu, alpha=alpha)  # S13 eq. 1, 3
-            delta = below
-        trial.theta.vector.add_(velocity.vector)  # S13 eq. 2, 4
+    def _momentum_by_blocks(self, trial: _Trial, _: int, lr: float, mu: float, next_mu: float) -> None:
+        """Like `_momentum`, but a block of rows at a time, each used while in cache."""
+        after = partial(self._after, trial, next_mu, trial.point is not trial.theta)
+        self._passes.backward(trial.point, trial.velocity, mu, -lr * self._factor / self.batch, after)
+        trial.theta.all_biases.add_(trial.velocity.all_biases)
+        if trial.point is not trial.theta:
+            biases = (trial.theta.all_biases, trial.velocity.all_biases)
+            torch.add(*biases, alpha=next_mu, out=trial.point.all_biases)
+
+    @staticmethod
+    def _after(trial: _Trial, next_mu: float, ahead: bool, layer: int, block: int) -> None:
+        v, w, p = trial.blocks[layer][block]
+        w.add_(v)  # S13 eq. 2, 4
         if ahead:
-            torch.add(trial.theta.vector, velocity.vector, alpha=mu, out=trial.point.vector)
+            torch.add(w, v, alpha=next_mu, out=p)
 
-    def _backward(self, trial: _Trial, mu: float, alpha: float, ahead: bool) -> None:
-        """Like `_backward_small`, but a block of rows at a time, each used while in cache."""
-        work, velocity, theta, point = self._work, trial.velocity, trial.theta, trial.point
-        delta = work.delta
-        for layer in range(len(self.net.layers) - 1, -1, -1):
-            velocity.biases[layer].addmv_(delta.t(), work.ones, beta=mu, alpha=alpha)
-            below = self._deltas(trial, layer, delta) if layer else delta
-            for (v, w, p), rows_t in zip(trial.blocks[layer], work.rows_t[layer], strict=True):
-                v.addmm_(rows_t, delta, beta=mu, alpha=alpha)  # S13 eq. 1, 3
-                w.add_(v)  # S13 eq. 2, 4
-                if ahead:
-                    torch.add(w, v, alpha=mu, out=p)
-            delta = below
-        theta.all_biases.add_(velocity.all_biases)
-        if ahead:
-            torch.add(theta.all_biases, velocity.all_biases, alpha=mu, out=point.all_biases)
+    def _adam(self, trial: _Trial, update: int, lr: float, _: float, __: float) -> None:
+        """torch.optim.Adam's and AdamW's update, the corrections of both means put into the step and epsilon."""
+        method, t = trial.config.method, update + 1
+        self._passes.backward(trial.point, self._gradient, 0.0, self._factor / self.batch)
+        root = math.sqrt(1 - method.beta2**t)
+        step, epsilon = -lr * root / (1 - method.beta1**t), method.epsilon * root
+        for theta, mean, second, g, scratch in trial.chunks:
+            if method.kind == "adamw":
+                theta.mul_(1 - lr * method.weight_decay)
+            mean.mul_(method.beta1).add_(g, alpha=1 - method.beta1)
+            second.mul_(method.beta2).addcmul_(g, g, value=1 - method.beta2)
+            torch.sqrt(second, out=scratch).add_(epsilon)
+            theta.addcdiv_(mean, scratch, value=step)
 
-
-def _matrix(piece: Tensor, inputs: int, outputs: int) -> Tensor:
-    """View a vector as weights [I, O]; narrow ones lie in memory as [O, I], see `trainers.engine.is_narrow`."""
-    return piece.view(outputs, inputs).t() if is_narrow(outputs) else piece.view(inputs, outputs)
-
-
-def _row_blocks(inputs: int, outputs: int) -> list[tuple[int, int]]:
-    """Cut the rows of a weight matrix into blocks of about _BLOCK weights, a function of its shape only."""
-    pieces = max(1, round(inputs * outputs / _BLOCK))
-    rows = max(1, -(-inputs // pieces))
-    return [(start, min(start + rows, inputs)) for start in range(0, inputs, rows)]
+    def _diagonal(self, trial: _Trial, update: int, lr: float, _: float, __: float) -> None:
+        """Each parameter's own step, lr / (damping + its running mean of curvature)."""
+        method = trial.config.method
+        assert trial.second is not None
+        self._passes.curvature(trial.point, trial.second, method.beta2, (1 - method.beta2) / self.batch)
+        self._passes.backward(trial.point, self._gradient, 0.0, self._factor / self.batch)
+        unbias = 1 / (1 - method.beta2 ** (update + 1))
+        for theta, _velocity, second, g, scratch in trial.chunks:
+            torch.mul(second, unbias, out=scratch).add_(method.damping)
+            theta.addcdiv_(g, scratch, value=-lr)  # GB10 section 5

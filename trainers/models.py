@@ -1,6 +1,6 @@
-"""Nets as ordinary PyTorch modules, and the losses and metrics that every engine is held to.
+"""Nets as ordinary PyTorch modules, and the losses that every engine is held to.
 
-A net is `Linear, activation, Linear, ..., Linear`: its output is logits, and the loss applies the logistic
+A feed-forward net is `Linear, activation, Linear, ..., Linear`, its output logits: the loss applies the logistic
 function or the softmax. Weights are kept as [I, O] everywhere in musweep; `torch.nn.Linear` stores [O, I].
 """
 
@@ -24,21 +24,70 @@ _MODULES: Mapping[str, type[nn.Module]] = {
 }
 
 
-def build(net: NetConfig, dtype: torch.dtype = torch.float32) -> nn.Sequential:
+class Residual(nn.Module):
+    """h_1 = f_1(W_1 x + b_1), h_l = h_(l-1) + eta_l f_l(W_l h_(l-1) + b_l), logits W h_L + b (HR18 section 3.3)."""
+
+    def __init__(self, layers: Sequence[nn.Linear], activations: Sequence[nn.Module], eta: Sequence[float]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        self.activations = nn.ModuleList(activations)
+        self.eta = tuple(eta)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Take inputs [N, I] to logits [N, O]."""
+        first, *modules = zip(self.layers, self.activations, strict=False)
+        h: Tensor = first[1](first[0](inputs))
+        for (layer, activation), eta in zip(modules, self.eta, strict=True):
+            h = h + eta * activation(layer(h))
+        logits: Tensor = self.layers[-1](h)
+        return logits
+
+    def extra_repr(self) -> str:
+        """Say what a state dict does not hold."""
+        return f"eta={self.eta}"
+
+
+class Recurrent(nn.Module):
+    """h_t = tanh(W [x_t, h_(t-1)] + b) from h_0 = 0, logits V h_t + c (S13 section 4), one step after another."""
+
+    def __init__(self, cell: nn.Linear, output: nn.Linear, every_step: bool) -> None:
+        super().__init__()
+        self.cell = cell
+        self.output = output
+        self.every_step = every_step
+
+    def forward(self, inputs: Tensor, steps: Tensor | None = None) -> Tensor:
+        """Take inputs [N, T, I] to logits [N, T, O] of every step, or [N, O] of step `steps` [N] of each sequence."""
+        h = inputs.new_zeros(len(inputs), self.cell.out_features)
+        states = []
+        for x in inputs.unbind(1):
+            h = torch.tanh(self.cell(torch.cat([x, h], 1)))
+            states.append(h)
+        every = torch.stack(states, 1)
+        if not self.every_step:
+            assert steps is not None, "a net with one answer is told where"
+            every = every[torch.arange(len(inputs)), steps]
+        logits: Tensor = self.output(every)
+        return logits
+
+    def extra_repr(self) -> str:
+        """Say what a state dict does not hold."""
+        return f"every_step={self.every_step}"
+
+
+def build(net: NetConfig, dtype: torch.dtype = torch.float32) -> nn.Module:
     """Make the net from inputs to logits; its parameters are zero until `set_parameters` or a state dict."""
-    modules: list[nn.Module] = []
-    for layer, (inputs, outputs) in enumerate(net.layers):
-        # By way of meta: torch's own initialisation would draw from the global generator for nothing.
-        linear = nn.Linear(inputs, outputs, device="meta", dtype=dtype).to_empty(device="cpu")
-        nn.init.zeros_(linear.weight)
-        nn.init.zeros_(linear.bias)
-        modules.append(linear)
-        if layer < len(net.hidden):
-            modules.append(_MODULES[net.hidden[layer]]())
-    return nn.Sequential(*modules)
+    linears = [_linear(rows, columns, dtype) for rows, columns in net.layers]
+    if net.steps:
+        return Recurrent(linears[0], linears[1], net.every_step)
+    activations = [_MODULES[name]() for name in net.hidden]
+    if net.eta:
+        return Residual(linears, activations, net.eta)
+    pairs = [[linear, activation] for linear, activation in zip(linears, activations, strict=False)]
+    return nn.Sequential(*(module for pair in pairs for module in pair), linears[-1])
 
 
-def set_parameters(module: nn.Sequential, params: Sequence[tuple[Any, Any]]) -> None:
+def set_parameters(module: nn.Module, params: Sequence[tuple[Any, Any]]) -> None:
     """Copy (weights [I, O], biases [O]) of each layer, arrays or tensors, into a net made by `build`.
 
     Raises ValueError when the number of layers differs, RuntimeError when a shape does.
@@ -52,7 +101,7 @@ def set_parameters(module: nn.Sequential, params: Sequence[tuple[Any, Any]]) -> 
             linear.bias.copy_(_same_shape(torch.as_tensor(biases), linear.bias))
 
 
-def get_parameters(module: nn.Sequential) -> list[tuple[Tensor, Tensor]]:
+def get_parameters(module: nn.Module) -> list[tuple[Tensor, Tensor]]:
     """Copy the (weights [I, O], biases [O]) of each layer out of a net, contiguous and detached."""
     return [
         (linear.weight.detach().T.contiguous().clone(), linear.bias.detach().clone()) for linear in _linears(module)
@@ -70,10 +119,19 @@ def to_state_dict(net: NetConfig, params: Sequence[tuple[Any, Any]]) -> dict[str
 def loss(net: NetConfig, logits: Tensor, targets: Tensor) -> Tensor:
     """Average the net's loss over cases, differentiably: logits [..., N, O] give a tensor of shape [...].
 
-    `targets` are [N, O], or int64 [N] for `softmax`. The losses are `NetConfig`'s: sums over outputs, no 1/2.
+    `targets` are [N, O], or classes, int64 [N], which linear outputs are to meet one-hot (GB10 fig. 5's quadratic cost,
+    on a linear output). The losses are `NetConfig`'s: sums over outputs, no 1/2.
+    With an output at every step logits are [..., N, T, O] and targets classes [N, T], -1 where a step is not scored:
+    the loss of a sequence is the sum over its scored steps.
     """
+    if net.every_step:
+        scored = targets >= 0
+        each = _true_class(torch.log_softmax(logits, -1), targets.clamp_min(0)).neg()
+        return torch.where(scored, each, torch.zeros_like(each)).sum(-1).mean(-1)
     if net.loss == "softmax":
         return _true_class(torch.log_softmax(logits, -1), targets).neg().mean(-1)
+    if not targets.is_floating_point():
+        targets = functional.one_hot(targets, logits.shape[-1]).to(logits.dtype)
     expected = targets.expand_as(logits)
     if net.loss == "logistic":
         # with_logits is exact to rounding at any logit; softplus would switch to a line at 20.
@@ -83,38 +141,22 @@ def loss(net: NetConfig, logits: Tensor, targets: Tensor) -> Tensor:
     return each.sum(-1).mean(-1)
 
 
-def metric_tensors(net: NetConfig, logits: Tensor, targets: Tensor) -> dict[str, Tensor]:
-    """Measure logits [..., N, O]: each metric of the task as a tensor of shape [...], without gradients.
-
-    `loss` is `loss()`. `squared_error` (reconstructions) is the sum over outputs of (y - target)^2, averaged
-    over cases, no 1/2 (SCIENCE 4.1). `error` (classes) is the share of cases whose largest logit is not the
-    target's, NaN where a logit is not finite: comparisons with NaN would otherwise count as answers.
-    """
-    with torch.no_grad():
-        result = {"loss": loss(net, logits, targets)}
-        if net.loss == "softmax":
-            wrong = (logits.argmax(-1) != targets).to(logits.dtype).mean(-1)
-            finite = logits.isfinite().all(-1).all(-1)
-            result["error"] = torch.where(finite, wrong, torch.full_like(wrong, torch.nan))
-        else:
-            outputs = torch.sigmoid(logits) if net.loss == "logistic" else logits
-            result["squared_error"] = (outputs - targets).square().sum(-1).mean(-1)
-    return result
-
-
-def metrics(net: NetConfig, logits: Tensor, targets: Tensor) -> dict[str, float]:
-    """Measure one net's logits [N, O] by `metric_tensors`, as floats."""
-    return {name: float(value) for name, value in metric_tensors(net, logits, targets).items()}
-
-
 def _true_class(log_probabilities: Tensor, targets: Tensor) -> Tensor:
-    """[..., N, O] and classes [N] to [..., N]: the entry of each case's class."""
+    """[..., N, O] and classes [N] to [..., N], or with [T] after the N: the entry of each case's class."""
     classes = targets.expand(log_probabilities.shape[:-1]).unsqueeze(-1)
     return log_probabilities.gather(-1, classes).squeeze(-1)
 
 
-def _linears(module: nn.Sequential) -> list[nn.Linear]:
-    return [part for part in module if isinstance(part, nn.Linear)]
+def _linear(inputs: int, outputs: int, dtype: torch.dtype) -> nn.Linear:
+    # By way of meta: torch's own initialisation would draw from the global generator for nothing.
+    linear = nn.Linear(inputs, outputs, device="meta", dtype=dtype).to_empty(device="cpu")
+    nn.init.zeros_(linear.weight)
+    nn.init.zeros_(linear.bias)
+    return linear
+
+
+def _linears(module: nn.Module) -> list[nn.Linear]:
+    return [part for part in module.modules() if isinstance(part, nn.Linear)]
 
 
 def _same_shape(source: Tensor, target: Tensor) -> Tensor:

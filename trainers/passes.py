@@ -40,17 +40,18 @@ def activate_calls(activation: str, z: Tensor, out: Tensor) -> list[Call]:
     return [] if out is z else [partial(out.copy_, z)]
 
 
-def backpropagate_calls(activation: str, grad: Tensor, h: Tensor) -> list[Call]:
-    """Return the calls that make grad *= f'(z), given h = f(z)."""
+def backpropagate_calls(activation: str, grad: Tensor, h: Tensor, out: Tensor | None = None) -> list[Call]:
+    """Return the calls that make out = grad * f'(z), given h = f(z); without `out`, grad itself."""
+    out = grad if out is None else out
     if activation == "tanh":
-        return [partial(_OPS.tanh_backward.grad_input, grad, h, grad_input=grad)]
+        return [partial(_OPS.tanh_backward.grad_input, grad, h, grad_input=out)]
     if activation == "sigmoid":
-        return [partial(_OPS.sigmoid_backward.grad_input, grad, h, grad_input=grad)]
+        return [partial(_OPS.sigmoid_backward.grad_input, grad, h, grad_input=out)]
     if activation == "relu":
-        return [partial(_OPS.threshold_backward.grad_input, grad, h, 0.0, grad_input=grad)]
+        return [partial(_OPS.threshold_backward.grad_input, grad, h, 0.0, grad_input=out)]
     if activation == "softsign":
-        return [partial(_softsign_backward, grad, h)]
-    return []
+        return [partial(_softsign_backward, grad, h, out)]
+    return [] if out is grad else [partial(out.copy_, grad)]
 
 
 def activate(activation: str, z: Tensor, out: Tensor) -> None:
@@ -65,9 +66,9 @@ def backpropagate(activation: str, grad: Tensor, h: Tensor) -> None:
         call()
 
 
-def _softsign_backward(grad: Tensor, h: Tensor) -> None:
+def _softsign_backward(grad: Tensor, h: Tensor, out: Tensor) -> None:
     slope = h.abs().neg_().add_(1.0)
-    grad.mul_(slope).mul_(slope)  # f' = (1 - |h|)^2
+    torch.mul(grad, slope, out=out).mul_(slope)  # f' = (1 - |h|)^2
 
 
 def output_delta(loss: str, z: Tensor, target: Tensor, out: Tensor, outputs: int = -1) -> None:
@@ -86,6 +87,21 @@ def output_delta(loss: str, z: Tensor, target: Tensor, out: Tensor, outputs: int
 def delta_factor(loss: str) -> float:
     """Return what `output_delta` leaves out: 2 for the sum of squares without 1/2."""
     return 2.0 if loss == "squared" else 1.0
+
+
+def output_curvature(loss: str, z: Tensor, out: Tensor, outputs: int = -1) -> None:
+    """Write to `out` the diagonal of the loss's second derivative with respect to one case's logits z.
+
+    `outputs` is as in `output_delta`; `out` may not be z.
+    """
+    if loss == "squared":
+        out.fill_(2.0)
+        return
+    if loss == "logistic":
+        torch.sigmoid(z, out=out)
+    else:
+        torch.softmax(z, outputs, out=out)
+    out.mul_(1 - out)
 
 
 _MINUS_ONES: dict[tuple[torch.dtype, torch.device], Tensor] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,6 +15,9 @@ from torch import Tensor
 from trainers import inits
 from trainers.config import InitConfig, NetConfig, SeedConfig, TrialConfig
 
+if TYPE_CHECKING:
+    from trainers.data import Data
+
 Params = list[tuple[Tensor, Tensor]]
 
 
@@ -22,22 +25,25 @@ Params = list[tuple[Tensor, Tensor]]
 class TrialState:
     """A trial after `update` updates: theta and the velocity, each (weights [I, O], biases [O]) of every layer.
 
-    `params` are theta itself, never NAG's look-ahead point. `diverged_at` is the first update whose output delta
-    was not finite, None while there is none.
+    `params` are theta itself, never NAG's look-ahead point. Of adam and adamw `velocity` holds the running mean of the
+    gradient and `second` that of its square, both uncorrected; of diagonal `second` holds the running mean of the
+    curvature and `velocity` zeros; methods with momentum have no `second`. `diverged_at` is the first update whose
+    output delta was not finite, None while there is none.
     """
 
     update: int
     params: Params
     velocity: Params
     diverged_at: int | None = None
+    second: Params | None = None
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
-        """Name every number: update, diverged_at (-1 for None), w0, b0, vw0, vb0, w1, ..."""
+        """Name every number: update, diverged_at (-1 for None), w0, b0, vw0, vb0, w1, ..., and sw0, sb0, ... if any."""
         arrays = {
             "update": np.array(self.update, dtype=np.int64),
             "diverged_at": np.array(-1 if self.diverged_at is None else self.diverged_at, dtype=np.int64),
         }
-        for prefix, layers in (("", self.params), ("v", self.velocity)):
+        for prefix, layers in (("", self.params), ("v", self.velocity), ("s", self.second or [])):
             for layer, (weights, biases) in enumerate(layers):
                 arrays[f"{prefix}w{layer}"] = weights.cpu().numpy()
                 arrays[f"{prefix}b{layer}"] = biases.cpu().numpy()
@@ -55,17 +61,22 @@ class TrialState:
             ]
 
         diverged = int(arrays["diverged_at"])
-        return cls(int(arrays["update"]), read(""), read("v"), None if diverged < 0 else diverged)
+        second = read("s") if "sw0" in arrays else None
+        return cls(int(arrays["update"]), read(""), read("v"), None if diverged < 0 else diverged, second)
 
     def clone(self) -> TrialState:
         """Copy every tensor."""
-        params = [(w.clone(), b.clone()) for w, b in self.params]
-        velocity = [(w.clone(), b.clone()) for w, b in self.velocity]
-        return TrialState(self.update, params, velocity, self.diverged_at)
+
+        def copy(layers: Params) -> Params:
+            return [(w.clone(), b.clone()) for w, b in layers]
+
+        second = None if self.second is None else copy(self.second)
+        return TrialState(self.update, copy(self.params), copy(self.velocity), self.diverged_at, second)
 
     def is_finite(self) -> bool:
-        """Whether theta and velocity are finite throughout."""
-        return all(bool(t.isfinite().all()) for pair in (*self.params, *self.velocity) for t in pair)
+        """Whether all its numbers are finite."""
+        layers = (*self.params, *self.velocity, *(self.second or []))
+        return all(bool(tensor.isfinite().all()) for pair in layers for tensor in pair)
 
 
 @lru_cache(maxsize=8)
@@ -74,12 +85,30 @@ def _initial(net: NetConfig, init: InitConfig, seed: SeedConfig) -> inits.Params
 
 
 def initial_state(
-    config: TrialConfig, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu"
+    config: TrialConfig,
+    dtype: torch.dtype = torch.float32,
+    device: str | torch.device = "cpu",
+    data: Data | None = None,
 ) -> TrialState:
-    """Return a trial before its first update: `inits.initial` and a velocity of 0."""
-    drawn = _initial(config.net, config.init, config.seed)
+    """Return a trial before its first update: the weights of its init, all running means and the velocity 0.
+
+    `data` are needed by the init `pretrained` only. Raises ValueError where they are missing.
+    """
+    if config.init.kind != "pretrained":
+        drawn = _initial(config.net, config.init, config.seed)
+    elif data is None:
+        raise ValueError("init pretrained: trains on data, and none were given")
+    else:
+        from trainers.pretraining import pretrained
+
+        drawn = pretrained(config, data)
     params = [
         (torch.tensor(w, dtype=dtype, device=device), torch.tensor(b, dtype=dtype, device=device)) for w, b in drawn
     ]
-    velocity = [(torch.zeros_like(w), torch.zeros_like(b)) for w, b in params]
-    return TrialState(0, params, velocity)
+    second = None if config.method.family == "momentum" else zeros(params)
+    return TrialState(0, params, zeros(params), second=second)
+
+
+def zeros(like: Params) -> Params:
+    """Zeros of the same shapes, dtype and device."""
+    return [(torch.zeros_like(w), torch.zeros_like(b)) for w, b in like]

@@ -22,7 +22,7 @@ HERE = Path(__file__).parent
 PEERS = {"usual": 32, "expert": 128, "optuna_alone": 128}
 TARGETS = {"usual": 50.0, "expert": 6.0, "optuna_alone": 5.0}
 FIXED_COST_S = 20.0
-PARTS = ("sweep", "fixed_cost", "rows", "engines")
+PARTS = ("sweep", "fixed_cost", "rows", "engines", "recurrent", "diagnostics")
 TIMEOUT_S = 3600
 
 
@@ -85,8 +85,9 @@ def ratios_of(found: dict[str, Any]) -> dict[str, Any]:
         ratios["fixed cost / target"] = round(found["fixed_cost"]["report_s"] / FIXED_COST_S, 2)
     if "rows" in found:
         ratios["results per second, board / Ray Tune"] = round(found["rows"]["ratio_to_tune"], 1)
-    if "engines" in found:
-        ratios["engines"] = found["engines"].get("ratios")
+    for part in ("engines", "recurrent", "diagnostics"):
+        if part in found:
+            ratios[part] = found[part].get("ratios")
     return ratios
 
 
@@ -127,8 +128,9 @@ def show(result: dict[str, Any], say: Console) -> None:
             f"through its actor; Ray Tune {rows['tune_without_loggers']:.0f} ({rows['tune_with_loggers']:.0f} with its "
             f"loggers): {rows['ratio_to_tune']:.0f}x"
         )
-    if result.get("engines"):
-        say.print_json(data=result["ratios"]["engines"])
+    for part in ("engines", "recurrent", "diagnostics"):
+        if result.get(part):
+            say.print_json(data=result["ratios"][part])
 
 
 def main() -> None:
@@ -151,10 +153,11 @@ def main() -> None:
         if part in arguments.only:
             say.print(part.replace("_", " "))
             found[part] = measured(script, [])
-    if "engines" in arguments.only and (HERE / "engines.py").exists():
-        say.print("engines")
-        with tempfile.TemporaryDirectory() as folder:
-            found["engines"] = measured("engines.py", [], Path(folder) / "engines.json")
+    for part in ("engines", "recurrent", "diagnostics"):
+        if part in arguments.only:
+            say.print(part)
+            with tempfile.TemporaryDirectory() as folder:
+                found[part] = measured(f"{part}.py", [], Path(folder) / f"{part}.json")
     described["load_average_1m_after"] = machine.load()
     result = {"ratios": ratios_of(found), "machine": described, **found}
     out = arguments.out or HERE / "results" / f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}.json"

@@ -59,7 +59,20 @@ def test_the_installed_command_answers(tmp_path: Path) -> None:
 def test_no_words_show_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([]) == 0
     said = capsys.readouterr().out
-    for command in ("check", "schema", "plan", "run", "resume", "ls", "show", "export", "report", "sync", "doctor"):
+    for command in (
+        "check",
+        "schema",
+        "plan",
+        "run",
+        "resume",
+        "fork",
+        "ls",
+        "show",
+        "export",
+        "report",
+        "sync",
+        "doctor",
+    ):
         assert f" {command} " in said
 
 
@@ -68,6 +81,25 @@ def test_check_says_ok_in_one_line(spec: Path, capsys: pytest.CaptureFixture[str
     said = capsys.readouterr()
     assert said.out.startswith(f"ok: {spec}: 48 trials of digits by tpe over lr")
     assert said.out.count("\n") == 1
+
+
+def test_protocols_are_all_checked_and_one_can_be_chosen(spec: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec.write_text(spec.read_text() + "protocols:\n  small: {budget: {trials: 5}}\n")
+    assert cli.main(["check", str(spec)]) == 0
+    full, small = capsys.readouterr().out.splitlines()
+    assert full.startswith(f"ok: {spec} --protocol full: 48 trials")
+    assert small.startswith(f"ok: {spec} --protocol small: 5 trials")
+    assert cli.main(["check", str(spec), "--protocol", "small", "--set", "budget.trials=6"]) == 0
+    assert capsys.readouterr().out.startswith(f"ok: {spec} --protocol small: 6 trials")
+    for command in ("check", "plan", "run"):
+        assert cli.main([command, str(spec), "--protocol", "smal"]) == 2
+        wrong = "protocol=smal: no such protocol; allowed: full, small; did you mean small?"
+        assert capsys.readouterr().err == f"error: {spec}: {wrong}\n"
+    assert cli.main(["check", str(spec), "--set", "protocol=small"]) == 2
+    assert "--protocol NAME to choose one" in capsys.readouterr().err
+    spec.write_text(spec.read_text().replace("{trials: 5}", "{trials: 0}"))
+    assert cli.main(["check", str(spec)]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {spec} --protocol small: budget.trials=0:")
 
 
 def test_overrides_reach_the_spec(spec: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -119,14 +151,14 @@ def test_each_mistake_has_its_line(spec: Path, capsys: pytest.CaptureFixture[str
         (["check", "nowhere.yaml"], "nowhere.yaml: no such file"),
         (["show", "nowhere"], "nowhere: no such sweep folder"),
         (["show", "runs/one", "99"], "no trial 99"),
-        (["show", "runs/one", "best"], "such as 12 or t00012"),
+        (["show", "runs/one", "bset"], "such as 12 or t00012"),
         (["resume", "nowhere"], "nowhere: no such sweep folder"),
         (["report", "runs"], "not a sweep folder"),
         (["sync", "nowhere"], "nowhere: no such sweep folder"),
         (["export", "runs/one"], "--format parquet, --format csv or --model TRIAL"),
         (["export", "runs/one", "--format", "xls"], "one of parquet, csv"),
         (["export", "runs/one", "--model", "0"], "weights are kept of complete trials only"),
-        (["run", "runs/one", "--set", "name=x"], "--set and --out cannot be used"),
+        (["run", "runs/one", "--set", "name=x"], "--set, --protocol and --out cannot be used"),
         (["run", str(CURVES), "--more", "5"], "--more extends a sweep"),
         (["run", "runs/one", "--more", "-5"], "greater than or equal to 0"),
         (["frobnicate"], "frobnicate"),

@@ -66,3 +66,8 @@ def test_ranking_follows_the_mode_and_takes_complete_trials_only(runs: Path, mod
     scores = [trial.objective for trial in ranked]
     assert len(scores) > 1
     assert scores == sorted(scores, reverse=mode == "max")
+
+
+def test_best_is_a_trial_wherever_one_is_named(tmp_path: Path) -> None:
+    folder = folders.read(make(tmp_path / "one", Sweep(trials=12)))
+    assert folders.trial(folder, "best") is folder.ranked()[0]

@@ -77,3 +77,15 @@ def test_a_plan_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert "the budget of 1.0s ends it before" in said
     for number in ("1920", "480"):  # fork updates at each rung
         assert number in said
+
+
+def test_a_trainer_of_the_users_own_has_a_plan_without_times() -> None:
+    own = spec(task={"name": ""}, trainer="email.message:Message", objective="loss", early_stopping={"rungs": [100]},
+               training={"updates": 1000, "reports": 10})  # fmt: skip
+    made = plan.make(own)
+    assert made.arrivals == [(100, 64), (1000, 22)]
+    assert made.updates == 64 * 100 + 22 * 900
+    assert made.resolved.group_size == 1
+    out = io.StringIO()
+    plan.show(own, made, Console(file=out, width=160))
+    assert "not known: email.message:Message is not tried here" in out.getvalue()

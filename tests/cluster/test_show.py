@@ -1,5 +1,6 @@
 """`ls` and `show` say what the journal holds."""
 
+import dataclasses
 import io
 import itertools
 from pathlib import Path
@@ -10,6 +11,7 @@ from rich.console import Console, RenderableType
 from cluster import folders, show
 from sweeps.lease import Lease
 from tests.dashboards.synthetic import Sweep, make
+from tests.sweeps import told
 
 
 @pytest.fixture(scope="module")
@@ -103,3 +105,21 @@ def test_the_list_keeps_going_past_a_damaged_sweep(tmp_path: Path) -> None:
     assert "unreadable" in said
     assert "8/8" in said
     assert show.listing(tmp_path / "nothing") is None
+
+
+def test_the_end_of_a_run_tells_why_trials_failed(folder: folders.Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, *rest = folder.history.trials.values()
+    failed = dataclasses.replace(first, state="failed", objective=None, reason="RuntimeError: no luck")
+    history = dataclasses.replace(folder.history, trials={t.number: t for t in (failed, *rest)})
+    monkeypatch.setattr(show, "read", lambda path: dataclasses.replace(folder, history=history))
+    out = Console(file=io.StringIO(), width=160)
+    show.show_end(folder.path, out)
+    assert f"{first.id} failed: RuntimeError: no luck\n" in out.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_the_end_says_whether_any_trial_trained(tmp_path: Path, folder: folders.Folder) -> None:
+    said = [[told.opened(1, 0)], [told.ask(0, 1), told.ask(1, 1)], [told.end(n, "failed", 0, 2) for n in (0, 1)]]
+    out = Console(file=io.StringIO(), width=200)
+    assert not show.show_end(told.write(tmp_path / "failed", said), out)
+    assert "why failed" in out.file.getvalue()  # type: ignore[attr-defined]
+    assert show.show_end(folder.path, out)

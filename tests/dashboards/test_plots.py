@@ -108,6 +108,9 @@ def test_the_best_colour_is_the_same_for_both_modes(tmp_path: Path) -> None:
             t["line"]["color"] for t in figure.fallback.data if any(view.best.id in words for words in t["text"])
         )
         assert shade in plots.VIRIDIS[:2]
+        stops = figure.data[0]["line"]["colorscale"]
+        assert max(stop for stop, colour in stops if colour == parallel.LOST) < 0.1 - 2 / 256  # Plotly has 256 shades
+        assert {colour for stop, colour in stops if 0.1 - 2 / 256 > stop > 0.05} == {dict(stops)[0.1]}
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.spec import SpecError, load
+from sweeps import parameters
+from sweeps.schema import Fields
+from sweeps.schema_trial import Training
+from sweeps.spec import SpecError, load, shipped
+from trainers import config
+from trainers.tasks import options
 
 GOOD = """\
 task: curves
@@ -20,14 +25,10 @@ space:
   depth: [3, 7, 11]
 """
 
-TUNABLE = (
-    "mu_max, lr, method, init, depth, init_scale, fan_in, mu_step, tail_updates, tail_mu, batch, width, activation"
-)
-TRAINING = (
-    "updates, batch, reports, method, lr, mu_max, mu_step, tail_updates, tail_mu, init, init_scale, fan_in, "
-    "eval_examples"
-)
-TOP = "name, task, model, training, space, search, budget, early_stopping, resources, storage, mlflow, objective, mode"
+TUNABLE = ", ".join(parameters.TUNABLE)
+TRAINING = ", ".join(Training.model_fields)
+TOP = ", ".join(Fields.model_fields)
+INITS = ", ".join(config.INITS)
 METRICS = "train_loss, train_squared_error, valid_loss, valid_squared_error"
 
 
@@ -62,15 +63,15 @@ MISTAKES: dict[str, tuple[str | tuple[str, ...], str]] = {
     ),
     "unknown task": (
         "task=curvse",
-        "task.name=curvse: unknown task; allowed: curves, mnist-ae, mnist, digits; did you mean curves?",
+        f"task.name=curvse: unknown task; allowed: {', '.join(options.ENTRIES)}; did you mean curves?",
     ),
     "unknown init": (
         "training.init=sparce",
-        "training.init=sparce: unknown init; allowed: sparse, standard, normalized, he; did you mean sparse?",
+        f"training.init=sparce: unknown init; allowed: {INITS}; did you mean sparse?",
     ),
     "unknown init in the space": (
         "space.init=[sparse, glorot]",
-        "space.init=glorot: unknown init; allowed: sparse, standard, normalized, he; did you mean normalized?",
+        f"space.init=glorot: unknown init; allowed: {INITS}; did you mean normalized?",
     ),
     "unknown activation": (
         "model.activation=sigmoidal",
@@ -187,7 +188,7 @@ MISTAKES: dict[str, tuple[str | tuple[str, ...], str]] = {
     "autoencoder of a classification": (
         ("task=mnist", "model.kind=autoencoder", "space.depth=null"),
         "model.kind=autoencoder: task mnist is no autoencoder task; "
-        "allowed: mlp, or one of the tasks curves, mnist-ae; did you mean mlp?",
+        "allowed: mlp, residual, or one of the tasks curves, mnist-ae, faces; did you mean mlp?",
     ),
     "width of an autoencoder": (
         "space.width=[32, 64]",
@@ -266,7 +267,7 @@ MISTAKES: dict[str, tuple[str | tuple[str, ...], str]] = {
     "rungs that do not grow": (
         "early_stopping.rungs=[500, 300]",
         "early_stopping.rungs=[500, 300]: rungs that do not grow; "
-        "allowed: auto, or a list of growing updates such as [300, 900]",
+        "allowed: auto, null, or a list of growing updates such as [300, 900]",
     ),
     "factor below 2": (
         "early_stopping.factor=1",
@@ -312,7 +313,7 @@ MISTAKES: dict[str, tuple[str | tuple[str, ...], str]] = {
     ),
     "an option that the task does not take": (
         "task={name: digits, holdout: 5}",
-        "task: task digits: option holdout=5: this task takes none, its three parts are fixed by the seed",
+        "task: task digits: option holdout=5: this task takes examples, seed",
     ),
     "a password in the tracking URI": (
         "mlflow.uri=postgresql://me:secret@db/mlflow",
@@ -429,7 +430,7 @@ def test_a_missing_file_names_the_shipped_specs(tmp_path: Path) -> None:
     with pytest.raises(SpecError) as caught:
         load("digit.yaml")
     assert str(caught.value) == (
-        "digit.yaml: no such file; allowed: a YAML file, or a shipped spec: curves, digits, mnist-autoencoder; "
+        f"digit.yaml: no such file; allowed: a YAML file, or a shipped spec: {', '.join(shipped())}; "
         "did you mean digits?"
     )
     with pytest.raises(SpecError, match="Is a directory"):

@@ -2,6 +2,7 @@
 
 import math
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -47,12 +48,17 @@ class PretendWorker:
         self.at = {config["number"]: update for config, update in attached.trials}
         self.configs = {config["number"]: config for config, _ in attached.trials}
         self.gone = not self.at
+        self.doomed: Callable[[dict], str | None] = lambda config: None
 
     def report(self):
         entries = []
         for number, update in self.at.items():
             update = next(r for r in self.reports if r > update)
             self.at[number] = update
+            if doomed := self.doomed(self.configs[number]):
+                self.at[number] = 0
+                entries.append(Entry(number, 0, {}, math.nan, 0.0, doomed=doomed))
+                continue
             loss = pretend_loss(self.configs[number], update)
             diverged = 8 if math.isnan(loss) else None
             entries.append(Entry(number, update, {"valid_loss": loss}, loss, 0.5, diverged_at=diverged))
@@ -67,13 +73,17 @@ class PretendWorker:
         self.gone = answer.done or answer.leave
 
 
-def play(folder: Path, spec: SweepSpec, groups: int, slots: int, *, seed: int = 0, rounds: int | None = None) -> Board:
+def play(
+    folder: Path, spec: SweepSpec, groups: int, slots: int, *, seed: int = 0, rounds: int | None = None, doomed=None
+) -> Board:
     """Drive a sweep with workers that report in a random order, for some number of reports or to the end."""
     board = Board(folder, spec, groups, slots, clock=lambda: 0.0)
     reports = spec.report_updates()
     order = random.Random(seed)
     workers = {group: PretendWorker(board, group, reports) for group in range(groups)}
     waiting: set[int] = set()
+    for worker in workers.values():
+        worker.doomed = doomed or worker.doomed
     while rounds is None or rounds > 0:
         ready = [group for group, worker in workers.items() if not worker.gone and group not in waiting]
         if not ready:
@@ -282,3 +292,75 @@ def test_replicates_share_a_point_and_differ_in_their_seed(tmp_path: Path) -> No
         assert (first.replicate, second.replicate) == (0, 1)
         assert first.config["seed"] == {**second.config["seed"], "replicate": 0}
     assert len({trial.point_id for trial in trials.values()}) == 20
+
+
+def doomed(config: dict) -> str | None:
+    """Every net whose learning rate has an odd third digit: as good as any rule to a board."""
+    return "its net cannot start" if int(config["method"]["lr"] * 1e6) % 2 else None
+
+
+def test_skipped_trials_end_before_their_first_update_and_free_their_slots(tmp_path: Path) -> None:
+    board = play(tmp_path, spec_with(), 2, 5, doomed=doomed)
+    assert board.finished
+    trials = board.history.trials.values()
+    skipped = [trial for trial in trials if trial.state == "skipped"]
+    assert [trial.number for trial in skipped] == [trial.number for trial in trials if doomed(trial.config)]
+    assert 5 < len(skipped) < 35
+    for trial in skipped:
+        assert (trial.updates, trial.work, trial.wall_s, trial.objective, trial.metrics) == (0, 0.0, 0.0, None, {})
+        assert trial.reason == trial.doomed == "its net cannot start"
+    told = {trial.number: trial.state.name for trial in board._proposer.study.get_trials()}
+    assert all(told[trial.number] == "PRUNED" for trial in skipped)
+
+
+@pytest.mark.parametrize("algorithm", ["random", "grid"])
+def test_skips_do_not_make_results_depend_on_groups_or_crashes(tmp_path: Path, algorithm: str) -> None:
+    search = {"algorithm": algorithm, "seed": 3} | ({"grid": {"lr": 8, "mu_max": 2}} if algorithm == "grid" else {})
+    spec = spec_with(search=search)
+    tables = []
+    for index, (groups, slots) in enumerate([(1, 1), (2, 3), (3, 16)]):
+        folder = tmp_path / str(index)
+        folder.mkdir()
+        tables.append(table(play(folder, spec, groups, slots, seed=index, doomed=doomed)))
+    for rounds in (1, 4, 9):
+        folder = tmp_path / f"killed{rounds}"
+        folder.mkdir()
+        kill(play(folder, spec, 2, 3, rounds=rounds, doomed=doomed))
+        tables.append(table(play(folder, spec, 2, 3, seed=2, doomed=doomed)))
+    assert all(other == tables[0] for other in tables)
+    assert {"skipped", "complete", "stopped"} <= {row[1] for row in tables[0].values()}
+
+
+def test_a_skipped_trial_counts_as_the_worst_at_the_first_rung(tmp_path: Path) -> None:
+    """Trial 5 is second of the four that train: 6 // 3 lets it pass, as if all had trained; 4 // 3 would not."""
+    points = [{"lr": lr, "mu_max": 0.9, "method": "cm", "depth": 1} for lr in (1e-4, 1e-4, 1e-2, 1e-3, 2e-3, 3e-3)]
+    spec = spec_with(
+        search={"algorithm": "random", "points": points},
+        budget={"trials": 6},
+        early_stopping={"rungs": [10], "factor": 3, "fork": None},
+    )
+    folders = [tmp_path / "all", tmp_path / "skipped"]
+    passed = []
+    for folder, rule in zip(
+        folders, (None, lambda config: "dead" if config["method"]["lr"] == 1e-4 else None), strict=True
+    ):
+        folder.mkdir()
+        trials = play(folder, spec, 1, 6, doomed=rule).history.trials.values()
+        passed.append([trial.number for trial in trials if trial.promoted])
+    assert passed == [[0, 2, 5], [2, 5]]
+
+
+def test_a_verdict_that_is_only_recorded_travels_with_the_first_report(tmp_path: Path) -> None:
+    board = Board(tmp_path, spec_with(), 1, 2)
+    attached = board.attach(0)
+    entries = [
+        Entry(config["number"], 10, {"valid_loss": 1.0}, 1.0, 0.5, init={"diag/x": math.inf}, doomed="dead")
+        for config, _ in attached.trials
+    ]
+    board.report(0, attached.incarnation, "loop", entries)
+    board.close("interrupted")
+    told = history.load(tmp_path).trials[0]
+    assert (told.doomed, told.metrics[0], told.metrics[10]) == ("dead", {"diag/x": math.inf}, {"valid_loss": 1.0})
+    assert told.updates == 10
+    assert told.wall_s == 0.5
+    assert told.state != "skipped"

@@ -93,3 +93,65 @@ def test_overrides_reach_into_lists() -> None:
     assert _set(data, "search.points.0.lr=0.2", "search.points.1={lr: 0.3}")["search"]["points"] == [
         {"lr": 0.2}, {"lr": 0.3},
     ]  # fmt: skip
+
+
+BASE = """
+name: base
+task: curves
+training: {updates: 750000, mu_step: 250, lr: 0.1}
+space:
+  mu_max: {type: choice, values: [0.9, 0.999], when: {method: nag}}
+  lr: {type: float, low: 0.1, high: 1}
+  method: [cm, nag]
+  depth: [3, 5]
+early_stopping: {factor: 3}
+forks: [{name: a, at: 1, updates: 1}]
+protocols:
+  reduced:
+    task: {size: 14}
+    training: {updates: 600, mu_step: null}
+    space: {mu_max: {values: [0.9]}, lr: {type: choice, values: [0.1]}, method: [nag], depth: null}
+    early_stopping: {fork: null}
+    forks: null
+  tiny: {name: very-small, task: digits, early_stopping: null}
+"""
+
+
+def test_a_protocol_changes_what_it_names_and_nothing_else() -> None:
+    reading.protocol_of(data := reading.parse(BASE), "reduced")
+    assert data == {
+        "name": "base-reduced",
+        "task": {"name": "curves", "size": 14},
+        "training": {"updates": 600, "lr": 0.1},  # null takes a key out
+        "space": {
+            "mu_max": {"type": "choice", "values": [0.9], "when": {"method": ["nag"]}},
+            "lr": {"type": "choice", "values": [0.1]},  # of another type: nothing of the range is left
+            "method": ["nag"],
+        },
+        "early_stopping": {"factor": 3, "fork": None},  # but for null that is a value of its own
+        "protocol": "reduced",
+    }
+    reading.protocol_of(data := reading.parse(BASE), "tiny")
+    assert (data["name"], data["task"], "early_stopping" in data) == ("very-small", "digits", False)
+
+
+def test_the_file_itself_is_the_full_protocol() -> None:
+    written = reading.parse(BASE)
+    for name in (None, "full"):
+        reading.protocol_of(data := reading.parse(BASE), name)
+        assert data == {**{key: value for key, value in written.items() if key != "protocols"}, "protocol": "full"}
+    plain = {"task": "curves"}
+    reading.protocol_of(plain, None)
+    assert plain == {"task": "curves"}
+
+
+def test_protocols_that_are_not_there() -> None:
+    with pytest.raises(ProblemsError) as caught:
+        reading.protocol_of(reading.parse(BASE), "reduecd")
+    assert [str(problem) for problem in caught.value.problems] == [
+        "protocol=reduecd: no such protocol; allowed: full, reduced, tiny; did you mean reduced?"
+    ]
+    with pytest.raises(ProblemsError, match="no such protocol"):
+        reading.protocol_of({"task": "curves"}, "reduced")
+    with pytest.raises(ProblemsError, match="not protocols"):
+        reading.protocol_of({"protocols": {"reduced": 5}}, None)

@@ -7,6 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweeps import rungs
+from trainers.config import MethodConfig
+from trainers.optim import momentum
 
 
 @pytest.mark.parametrize(
@@ -24,6 +26,16 @@ def test_when_momentum_is_reached_by_walking_the_schedule(mu: int, step: int) ->
     while 10_000 * (2 * n + 1) < mu * 2 * (n + 1):
         n += 1
     assert rungs.mu_reached_at(mu / 10_000, step) == n * step
+
+
+@pytest.mark.parametrize("mu_max", [0.0, 0.3, 0.9, 0.995])
+def test_when_other_schedules_reach_their_momentum(mu_max: float) -> None:
+    assert rungs.mu_apart_at("ramp", mu_max, 250, 7) == rungs.mu_reached_at(mu_max, 250)
+    assert rungs.mu_apart_at("first", mu_max, 250, 7) == 7
+    assert rungs.mu_apart_at("constant", mu_max, 250, 7) == 0
+    method = MethodConfig("nag", 1.0, mu_max=0.9999, mu_schedule="nesterov")
+    walked = next(t for t in range(10_000) if momentum(t, method, 10_000) >= mu_max)
+    assert rungs.mu_apart_at("nesterov", mu_max, 250, 7) == walked
 
 
 @pytest.mark.parametrize(

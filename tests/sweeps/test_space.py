@@ -203,14 +203,17 @@ def test_checks_of_a_partial_point() -> None:
 def test_what_is_legal_is_legal_at_its_bounds(name: str, legal: Legal) -> None:
     good: list[object]
     if legal.kind == "name":
-        good, bad = list(legal.names), ["typo", 1, True, None]
+        good, bad = list(legal.names), [*(["typo"] if legal.names else []), 1, True, None]
     elif legal.below is not None:
         good, bad = [0, 0.0, 0.999], [1, 1.0, -1e-9, math.nan, math.inf, "0.5", True]
+    elif legal.most is not None:
+        good, bad = [1e-12, 0.5, 1, 1.0], [0, 1.001, math.nan, "1", True]
     elif legal.positive:
         good, bad = [1e-12, 3, 1e12], [0, -1, math.nan, math.inf, "1", False]
     else:
         assert legal.low is not None
-        good, bad = [int(legal.low), 7, 7.0], [legal.low - 1, 7.5, math.inf, "7", True]
+        good, bad = [int(legal.low), 7, 7.0], [legal.low - 1, math.inf, "7", True]
+        (good if legal.kind == "float" else bad).append(7.5)
     assert [legal.problem(name, value) for value in good] == [None] * len(good)
     assert [legal.problem(name, value) is not None for value in bad] == [True] * len(bad)
 

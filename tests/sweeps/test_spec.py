@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweeps import reading
-from sweeps.schema import duration
-from sweeps.spec import SpecError, SweepSpec, json_schema, load, parse, shipped
+from sweeps.schema_values import duration
+from sweeps.spec import SpecError, SweepSpec, json_schema, load, parse, protocols, shipped
 from trainers.config import TrialConfig
 
 SHIPPED = sorted(shipped())
@@ -28,16 +29,20 @@ def spec_of(**sections: Any) -> SweepSpec:
 
 
 def test_the_shipped_specs_are_there() -> None:
-    assert SHIPPED == ["curves", "digits", "mnist-autoencoder"]
+    assert {"curves", "digits", "mnist-autoencoder"} <= set(SHIPPED)
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_specs_run_as_they_are(name: str) -> None:
-    spec = load(name)
-    assert spec.name == name
-    assert spec.warnings() == []
-    assert spec.rungs()
     assert shipped()[name].read_text().startswith("# ")
+    for protocol in protocols(name) or [None]:
+        check_shipped(load(name, protocol=protocol))
+
+
+def check_shipped(spec: SweepSpec) -> None:
+    assert spec.name.removesuffix(f"-{spec.protocol}") in SHIPPED
+    assert spec.warnings() == []
+    assert (spec.early_stopping is None) != bool(spec.rungs())
     middle = spec.space.from_unit(dict.fromkeys(spec.space.searched, 0.5))
     config = spec.trial_config(3, middle)
     assert TrialConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
@@ -58,6 +63,23 @@ def test_the_resolved_spec_is_read_back_equal(name: str, tmp_path: Path) -> None
     assert load(path) == spec
 
 
+@pytest.mark.parametrize("name", [name for name in SHIPPED if re.search(r"\d+ points", shipped()[name].read_text())])
+def test_headers_count_the_points_that_there_are(name: str) -> None:
+    spec = load(name)
+    said = re.search(r"(\d+) points x (\d+) seeds", shipped()[name].read_text())
+    assert said is not None
+    assert (len(spec.space.grid(spec.search.grid)), spec.search.seeds) == tuple(map(int, said.groups()))
+
+
+@pytest.mark.parametrize("protocol", protocols("gb10-monitoring"))
+def test_every_monitored_net_has_the_depth_of_the_figures(protocol: str) -> None:
+    """GB10 Fig. 2: sigmoid nets of depth 4 and 5; the others five hidden layers deep, not as deep as an MLP is left."""
+    spec = load("gb10-monitoring", protocol=protocol)
+    nets = [spec.trial_config(0, point).net for point in spec.space.grid(spec.search.grid)]
+    depths = sorted((net.hidden[0], len(net.hidden)) for net in nets)
+    assert depths == [("sigmoid", 4), ("sigmoid", 5), ("softsign", 5), ("tanh", 5), ("tanh", 5)]
+
+
 def test_the_main_job_is_what_the_readme_promises() -> None:
     spec = load("curves")
     assert spec.budget.trials >= 48
@@ -67,16 +89,16 @@ def test_the_main_job_is_what_the_readme_promises() -> None:
     assert spec.compare_within == ["depth"]
 
 
-@pytest.mark.parametrize("name", SHIPPED)
-def test_shipped_specs_fit_the_json_schema(name: str) -> None:
+def test_shipped_specs_fit_the_json_schema() -> None:
     schema = json_schema()
     jsonschema.Draft202012Validator.check_schema(schema)
     validator = jsonschema.Draft202012Validator(schema)
-    written = reading.parse(shipped()[name].read_text())
-    assert list(validator.iter_errors(written)) == []
-    assert list(validator.iter_errors(load(name).model_dump(mode="json"))) == []
+    for name in SHIPPED:
+        assert list(validator.iter_errors(written := reading.parse(shipped()[name].read_text()))) == []
+        assert list(validator.iter_errors(load(name).model_dump(mode="json"))) == []
     for wrong in ({"trials": 3}, {"training": {"lr": 0}}, {"space": {"lr": {"low": 1, "high": 2}}}, {"mode": "avg"},
-                  {"training": {"init": "sparce"}}, {"budget": {"trials": 0}}):  # fmt: skip
+                  {"training": {"init": "sparce"}}, {"budget": {"trials": 0}}, {"model": {"widths": {"rule": "x"}}},
+                  {"training": {"lr_factor": 2}}, {"task": {"name": "curvse"}}):  # fmt: skip
         assert list(validator.iter_errors({**written, **wrong})), wrong
 
 
@@ -212,6 +234,9 @@ def test_what_a_sweep_costs() -> None:
     assert spec.expected_updates() == 27 * 100 + 9 * 200 + 3 * 1700
     assert spec.cost_of_forks() == 50 * (27 + 9)
     assert spec_of(early_stopping={"fork": None}).cost_of_forks() == 0
+    phases = [{"name": "early", "at": 200, "updates": 30}, {"name": "end", "at": 2000 - 100, "updates": 10}]
+    spec = spec_of(budget={"trials": 27}, early_stopping={"rungs": [100, 300], "fork": None}, forks=phases)
+    assert spec.cost_of_forks() == 9 * 30 + 3 * 10
     assert spec_of(budget={"trials": 5}).expected_updates() == 10_000
     assert spec_of().cost_of_forks() == 0
 
@@ -267,11 +292,11 @@ WARNINGS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "sgd with momentum": (
         {"space": {"mu_max": MU, "method": ["sgd", "cm", "nag"]}, "training": {"mu_step": 10}},
-        "space.mu_max is searched for sgd too, which has no momentum; add when: {method: [cm, nag]} to it",
+        "space.mu_max matters for method cm and nag only; add when: {method: [cm, nag]} to it",
     ),
     "sgd only": (
         {"space": {"mu_max": MU}, "training": {"mu_step": 10, "method": "sgd"}},
-        "space.mu_max has no effect: sgd has no momentum",
+        "space.mu_max has no effect: no trial has method cm or nag",
     ),
     "momenta that cannot be told apart": (  # SCIENCE 4.3: 3,000 updates in steps of 25 never pass .9959
         {"space": {"mu_max": {**MU, "high": 0.998}}, "training": {"updates": 3000, "mu_step": 25}},
@@ -295,11 +320,11 @@ WARNINGS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "fan-in where it does nothing": (
         {"space": {"fan_in": [5, 15], "init": ["sparse", "he"]}},
-        "space.fan_in matters for sparse init only; add when: {init: sparse} to it",
+        "space.fan_in matters for init sparse only; add when: {init: sparse} to it",
     ),
     "fan-in of another init": (
         {"space": {"fan_in": [5, 15]}, "training": {"init": "he"}},
-        "space.fan_in has no effect: no trial starts from sparse init",
+        "space.fan_in has no effect: no trial has init sparse or sparse-distinct or echo",
     ),
     "tail momentum without a tail": (
         {"space": {"tail_mu": [0.5, 0.9]}},

@@ -16,10 +16,12 @@ from hypothesis import strategies as st
 from sweeps import history, journal, store
 from sweeps.history import History, Trial
 from tests.sweeps import told
+from trainers.diagnostics import Series
 
 COLUMNS = [
     "schema_version", "trial_id", "number", "stage", "point_id", "replicate", "state", "reason", "stopped_at_rung",
     "objective", "updates", "work", "wall_s", "engine", "group",
+    "doomed",
 ]  # fmt: skip
 
 
@@ -63,11 +65,12 @@ def test_trials_table_has_the_documented_columns(folder: Path) -> None:
     assert rows[0] == {
         "schema_version": 1, "trial_id": "t00000", "number": 0, "stage": "search", "point_id": "p0", "replicate": 0,
         "state": "complete", "reason": "why complete", "stopped_at_rung": None, "objective": 1 / 40 + 1,
-        "updates": 40, "work": 1280.0, "wall_s": 2.0, "engine": "loop", "group": 0,
+        "updates": 40, "work": 1280.0, "wall_s": 2.0, "engine": "loop", "group": 0, "doomed": "",
         "param.lr": 0.1, "param.method": "sgd", "param.mu_max": None,
     }  # fmt: skip
     assert rows[1]["stopped_at_rung"] == 20
     assert rows[2]["objective"] is None
+    assert [row["doomed"] for row in rows] == ["", "", "", "", "", "why skipped"]
 
 
 @pytest.mark.parametrize(
@@ -169,6 +172,59 @@ def test_a_full_disk_keeps_the_rows_for_later(tmp_path: Path, monkeypatch: pytes
     assert list((tmp_path / "rows").iterdir()) == []
     writer.close()
     assert store.read_rows(tmp_path).num_rows == 4
+
+
+def test_what_was_measured_before_the_first_update_is_a_row_at_0(tmp_path: Path) -> None:
+    entry = {"trial": 3, "update": 10, "metrics": {"a": 1.0}, "init": {"b": "inf"}, "score": 1.0, "wall_s": 0.0}
+    said = [told.ask(3, 1), {"type": "report", "group": 0, "engine": "loop", "trials": [entry]}]
+    writer = store.RowWriter(tmp_path)
+    writer.add(said[1])
+    writer.close()
+    assert plain(store.read_rows(tmp_path)) == [("t00003", 0, "b", math.inf), ("t00003", 10, "a", 1.0)]
+    assert plain(store.rows_table(history.fold(said))) == plain(store.read_rows(tmp_path))
+
+
+def measured(*layers: float, first: int = 1, bins: int = 0) -> Series:
+    if not bins:
+        return Series(first, np.array(layers)[:, None])
+    return Series(first, np.tile(np.array(layers)[:, None], bins), np.array([[-layer, layer] for layer in layers]))
+
+
+def test_diagnostics_come_back_as_they_were_written(tmp_path: Path) -> None:
+    found = {
+        (11, 0): {"length": measured(1.0, math.inf, math.nan, first=0), "counts": measured(2.0, 5.0, bins=3)},
+        (2, 500): {"length": measured(1e-300)},
+    }
+    store.write_diagnostics(tmp_path, "group-000-1", found)
+    table = store.read_diagnostics(tmp_path)
+    assert table.schema.equals(store.DIAGNOSTICS_SCHEMA)
+    rows = [list(row.values()) for row in table.to_pylist()]
+    assert rows == [
+        ["t00002", 500, "length", 1, [1e-300], None, None],
+        ["t00011", 0, "counts", 1, [2.0] * 3, -2.0, 2.0],
+        ["t00011", 0, "counts", 2, [5.0] * 3, -5.0, 5.0],
+        ["t00011", 0, "length", 0, [1.0], None, None],
+        ["t00011", 0, "length", 1, [math.inf], None, None],
+        ["t00011", 0, "length", 2, [pytest.approx(math.nan, nan_ok=True)], None, None],
+    ]
+
+
+def test_diagnostics_measured_again_count_once_and_merge_into_one_file(tmp_path: Path) -> None:
+    assert store.read_diagnostics(tmp_path).num_rows == 0
+    store.merge_diagnostics(tmp_path)
+    assert store.write_diagnostics(tmp_path, "none", {}) is None
+    for part, value in enumerate((1.0, 2.0, 3.0)):
+        found = {(0, 10): {"length": measured(value, value)}, (part, 20): {"length": measured(value)}}
+        store.write_diagnostics(tmp_path, f"group-000-{part}", found)
+    before = store.read_diagnostics(tmp_path)
+    assert before.num_rows == 5
+    assert before["values"].to_pylist()[:2] == [[3.0], [3.0]]
+    store.merge_diagnostics(tmp_path)
+    (merged,) = (tmp_path / "diagnostics").iterdir()
+    assert merged.name.startswith("merged-")
+    assert store.read_diagnostics(tmp_path).equals(before)
+    store.merge_diagnostics(tmp_path)
+    assert merged.exists()
 
 
 def test_rows_of_a_newer_format_are_refused(tmp_path: Path) -> None:

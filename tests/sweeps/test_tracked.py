@@ -60,3 +60,13 @@ def test_a_repeated_report_keeps_its_first_time() -> None:
     follower = tracked.Follower()
     follower.apply(SAID)
     assert follower.times[0] == {u: round((told.START + at) * 1000) for u, at in {10: 2, 20: 3, 30: 4, 40: 102}.items()}
+
+
+def test_a_trial_of_the_users_own_trainer_has_its_own_params() -> None:
+    config = {"number": 0, "trainer": "my:train", "params": {}, "updates": 30, "batch": 1, "seed": {"sweep": 3}}
+    trial = Trial(0, {"mu_max": "high", "batch": 16}, config, "search", "p", 0, 0, 0.0)
+    assert tracked.trial_params(trial) == {
+        "updates": "30", "trainer": "my:train", "seed.sweep": "3", "mu_max": "high", "batch": "16",
+    }  # fmt: skip
+    spec = {"trainer": "my:train", "task": {"name": ""}, "objective": {"metric": "loss"}}
+    assert tracked.sweep_params(spec) == {"trainer": "my:train", "objective": "loss", "space": ""}

@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from sweeps.board import Answer
+from sweeps.insight import Insight
+from sweeps.schema import Phase, Target
 from sweeps.spec import SweepSpec
 from sweeps.worker import GroupWorker
 from trainers.checkpoint import pack, unpack
@@ -60,8 +62,9 @@ def worker_in(folder: Path, *trials: tuple[int, int]) -> GroupWorker:
     """A worker that has just attached, holding trials (number, update)."""
     worker = object.__new__(GroupWorker)
     worker._group, worker._folder, worker._spec = 0, folder, SPEC
-    worker._reports, worker._rungs = SPEC.report_updates(), set(SPEC.rungs())
-    worker._trials, worker._at, worker._failed = PretendGroup(), {}, {}
+    worker._reports, worker._rungs, worker._start = SPEC.report_updates(), set(SPEC.rungs()), None
+    worker._trials, worker._at, worker._unfit, worker._doomed = PretendGroup(), {}, {}, {}
+    worker._insight = Insight(folder, 0, SPEC, worker._trials)
     worker._last_checkpoint, worker._checkpoint_cost = time.monotonic(), 0.0
     worker._restore(tuple((SPEC.trial_config(n, {"lr": 0.5}).to_dict(), update) for n, update in trials))
     return worker
@@ -100,6 +103,33 @@ def test_a_complete_trials_weights_are_kept(tmp_path: Path) -> None:
     kept = unpack((tmp_path / "models" / "t00002.npz").read_bytes())[2]
     assert kept.update == 100
     assert bool((kept.params[0][0] == 2).all())
+
+
+def test_states_are_kept_at_the_reports_that_the_spec_names(tmp_path: Path) -> None:
+    worker = worker_in(tmp_path, (1, 0), (4, 0))
+    worker._spec = SPEC.model_copy(update={"training": SPEC.training.model_copy(update={"keep": [40]})})
+    for _ in range(3):
+        worker._advance()
+    (kept,) = (tmp_path / "states").iterdir()  # trial 4 has diverged before
+    assert kept.name == "t00001-40.npz"
+    assert unpack(kept.read_bytes())[1].update == 40
+
+
+def test_a_trial_that_reaches_its_target_has_its_state_kept(tmp_path: Path) -> None:
+    worker = worker_in(tmp_path, (1, 20), (2, 20))
+    worker._spec = SPEC.model_copy(update={"target": Target(metric="valid_loss", below=1.5)})
+    worker._advance()
+    assert [path.name for path in (tmp_path / "models").iterdir()] == ["t00001.npz"]
+
+
+def test_forks_are_rows_of_the_trials_that_stand_where_they_begin(tmp_path: Path) -> None:
+    worker = worker_in(tmp_path, (1, 60), (2, 20))
+    phases = [Phase(name="early", at=40, updates=60, mu=0.5), Phase(name="end", at=80, updates=20, mu=0.25)]
+    worker._spec = SPEC.model_copy(update={"forks": phases})
+    assert [dict(entry.metrics) for entry in worker._advance()] == [
+        {"valid_loss": 1.0, "fork/end/valid_loss": 120.25},
+        {"valid_loss": 2.0, "fork/early/valid_loss": 260.5},
+    ]
 
 
 def test_two_checkpoints_are_kept_and_the_newest_whole_one_is_used(tmp_path: Path) -> None:

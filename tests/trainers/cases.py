@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import product
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from trainers.config import INITS, METHODS, InitConfig, MethodConfig, NetConfig, SeedConfig, TaskInfo, TrialConfig
+from trainers.config import MOMENTUM_METHODS, InitConfig, MethodConfig, NetConfig, SeedConfig, TaskInfo, TrialConfig
 from trainers.data import Data
 from trainers.state import Params, TrialState
 from trainers.tasks import Split, Task
 
 BATCH = 8
 AUTOENCODER = NetConfig((12, 9, 4, 9, 12), ("sigmoid", "linear", "sigmoid"), "logistic")
+RESIDUAL = NetConfig((7, 9, 9, 9, 3), ("tanh", "softsign", "relu"), "softmax", eta=(0.7, 0.4))
 NETS = {
     "autoencoder": AUTOENCODER,
     "mlp-tanh": NetConfig((7, 11, 10, 3), ("tanh", "tanh"), "softmax"),
@@ -46,18 +49,24 @@ def data(net: NetConfig, dtype: str = "float64", examples: int = 60) -> Data:
     return Data(task(net, examples), "cpu", dtype)
 
 
-def trials(net: NetConfig, updates: int = 200, lr: float = 0.05) -> list[TrialConfig]:
-    """Every method x init, no two trials with a hyperparameter in common; all cross steps of mu and a tail."""
+def trials(
+    net: NetConfig, updates: int = 200, lr: float = 0.05, methods: Sequence[str] = MOMENTUM_METHODS
+) -> list[TrialConfig]:
+    """Every method (of one family) x four inits, no two trials with a hyperparameter in common.
+
+    All cross steps of mu and a tail. What other inits, schedules and methods come to is in test_pairs.py.
+    """
     configs = []
-    for number, (method, init) in enumerate(product(METHODS, INITS)):
+    for number, (method, init) in enumerate(product(methods, ("sparse", "standard", "normalized", "he"))):
+        means = {"beta1": 0.8 + 0.01 * number, "beta2": 0.9 + 0.005 * number, "epsilon": 1e-8 * (1 + number)}
+        own = means | {"weight_decay": 0.02 * number, "damping": 0.1 + 0.02 * number}
+        steps = (9 + number, 20 + number, 0.3 + 0.02 * number)
         configs.append(
             TrialConfig(
                 number,
                 net,
                 InitConfig(init, scale=0.6 + 0.05 * number, fan_in=3 + number),
-                MethodConfig(
-                    method, lr / (1 + number), 0.8 + 0.015 * number, 9 + number, 20 + number, 0.3 + 0.02 * number
-                ),
+                MethodConfig(method, lr / (1 + number), 0.8 + 0.015 * number, *steps, **own),
                 updates,
                 BATCH,
                 SeedConfig(5, replicate=0 if number % 3 else number),
@@ -66,11 +75,11 @@ def trials(net: NetConfig, updates: int = 200, lr: float = 0.05) -> list[TrialCo
     return configs
 
 
-def trial(net: NetConfig, number: int = 0, kind: str = "nag", lr: float = 0.05, **method: float) -> TrialConfig:
+def trial(net: NetConfig, number: int = 0, kind: str = "nag", lr: float = 0.05, **method: Any) -> TrialConfig:
     schedule = {"mu_max": 0.95, "mu_step": 7} | method
     return TrialConfig(
         number, net, InitConfig("normalized"), MethodConfig(kind, lr, **schedule), 400, BATCH, SeedConfig(1)
-    )  # type: ignore[arg-type]
+    )
 
 
 def flat(params: Params) -> Tensor:
@@ -78,12 +87,16 @@ def flat(params: Params) -> Tensor:
 
 
 def distances(states: list[TrialState], twins: list[TrialState]) -> list[float]:
-    """Norm of the difference over norm of the weights, for each pair: the larger of theta's and the velocity's."""
-    theta_a, theta_b = (torch.stack([flat(s.params) for s in each]) for each in (states, twins))
-    velocity_a, velocity_b = (torch.stack([flat(s.velocity) for s in each]) for each in (states, twins))
-    size = theta_b.norm(dim=1)
-    worse = torch.maximum((theta_a - theta_b).norm(dim=1), (velocity_a - velocity_b).norm(dim=1)) / size
-    return [float(value) for value in worse]
+    """Norm of the difference over norm of the weights, for each pair: the largest of theta's and the running means'."""
+    worst = torch.zeros(len(states), dtype=torch.float64)
+    for name in ("params", "velocity", "second"):
+        some, others = ([getattr(state, name) for state in each] for each in (states, twins))
+        assert [one is None for one in some] == [one is None for one in others]
+        if some[0] is not None:
+            one, other = (torch.stack([flat(params) for params in each]) for each in (some, others))
+            worst = torch.maximum(worst, (one - other).norm(dim=1).double())
+    size = torch.stack([flat(twin.params) for twin in twins]).norm(dim=1)
+    return [float(value) for value in worst / size]
 
 
 def distance(state: TrialState, twin: TrialState) -> float:
@@ -93,5 +106,7 @@ def distance(state: TrialState, twin: TrialState) -> float:
 
 def same_bits(one: TrialState, other: TrialState) -> bool:
     """Whether two states are equal number by number (NaN equals nothing)."""
-    pairs = ((one.params, other.params), (one.velocity, other.velocity))
+    pairs = [(one.params, other.params), (one.velocity, other.velocity)]
+    if one.second is not None and other.second is not None:
+        pairs.append((one.second, other.second))
     return one.update == other.update and all(torch.equal(flat(a), flat(b)) for a, b in pairs)

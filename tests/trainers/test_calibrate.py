@@ -1,11 +1,14 @@
 import time
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from tests.trainers.cases import AUTOENCODER, task
 from trainers import group
 from trainers.calibrate import choose, shape_key
-from trainers.config import ENGINES, NetConfig, TrialConfig
+from trainers.config import ENGINES, NetConfig, TaskInfo, TrialConfig
+from trainers.tasks import Split, Task
 
 SMALL = NetConfig((20, 16, 16, 10), ("tanh", "tanh"), "softmax")
 
@@ -57,5 +60,29 @@ def test_a_small_net_is_stacked_and_it_takes_about_a_second() -> None:
 def test_shapes_are_told_apart_by_all_that_stacking_needs() -> None:
     other = NetConfig((20, 16, 16, 10), ("tanh", "relu"), "softmax")
     squared = NetConfig((20, 16, 16, 10), ("tanh", "tanh"), "squared")
-    keys = {shape_key(SMALL, 10), shape_key(SMALL, 11), shape_key(other, 10), shape_key(squared, 10)}
-    assert len(keys) == 4
+    residual = [NetConfig((20, 16, 16, 10), ("tanh", "tanh"), "softmax", eta=(eta,)) for eta in (1.0, 0.5)]
+    deep = [NetConfig((20, *[5] * 99, 10), ("tanh",) * 99, "softmax", eta=(eta,) * 98) for eta in (0.1, 0.1 + 1e-16)]
+    recurrent = [
+        NetConfig((20, 16, 10), ("tanh",), "softmax", steps=steps, every_step=every)
+        for steps, every in ((0, False), (9, False), (9, True), (10, False))
+    ]
+    keys = {shape_key(SMALL, 10), shape_key(SMALL, 11), *(shape_key(net, 10) for net in (other, squared))}
+    keys |= {shape_key(net, 10) for net in (*residual, *deep, *recurrent)}
+    assert len(keys) == 4 + 2 + 2 + 4
+    assert len(shape_key(deep[0], 10)) < len(shape_key(replace(deep[0], eta=()), 10)) + 30
+
+
+@pytest.mark.parametrize("every", [False, True])
+def test_sequences_are_calibrated_on_a_few_examples_without_drawing_more(every: bool) -> None:
+    rng = np.random.default_rng(0)
+    net = NetConfig((2, 6, 3), ("tanh",), "softmax", steps=4, every_step=every)
+
+    def never(seed: int, count: int) -> Split:
+        raise AssertionError(f"{count} examples drawn from seed {seed}")
+
+    inputs, classes = rng.random((3000, 4, 2), np.float32), rng.integers(0, 3, (3000, 4) if every else 3000)
+    split = Split(inputs, classes, None if every else rng.integers(1, 4, 3000))
+    info = TaskInfo("made", "sequence", 2, 3, "softmax", ("loss",), steps=4, every_step=every)
+    name, seconds = choose(net, 10, Task(info, split, split, split, "made", False, draw=never), 4)
+    assert name in ENGINES
+    assert seconds > 0

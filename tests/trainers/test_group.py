@@ -1,10 +1,11 @@
+import math
 from dataclasses import replace
 
 import pytest
 
-from tests.trainers.cases import AUTOENCODER, NETS, data, same_bits, task, trial, trials
+from tests.trainers.cases import AUTOENCODER, NETS, RESIDUAL, data, distance, same_bits, task, trial, trials
 from trainers.calibrate import shape_key
-from trainers.config import NetConfig
+from trainers.config import METHODS, NetConfig
 from trainers.group import Group
 from trainers.serial import SerialTrial
 
@@ -78,10 +79,79 @@ def test_divergence_is_a_result(engines: str) -> None:
     assert group.diverged_at(0) is not None
     assert group.diverged_at(1) is None
     measured = group.evaluate([0, 1])
-    assert not measured[0]["valid_loss"] < 1e30
+    assert math.isnan(measured[0]["valid_loss"])
     assert measured[1]["valid_loss"] < 1e3
     forked = group.fork([0, 1], 5, 0.5)
     assert forked[1]["valid_loss"] < 1e3
+
+
+@BOTH
+@pytest.mark.parametrize("kind", METHODS)
+@pytest.mark.parametrize("net", [AUTOENCODER, NETS["squared-sigmoid"], NETS["mlp-tanh"], RESIDUAL])
+def test_a_diverged_trial_never_scores_well(engines: str, kind: str, net: NetConfig) -> None:
+    group = Group(task(net), engines, dtype="float32", eval_examples=20)
+    for number, lr in enumerate((1e2, 1e10, 1e20, 1e30, 1e38)):
+        group.add(trial(net, number, kind, lr))
+    at_birth = group.evaluate(range(5))
+    for update in (1, 2, 3, 10, 60):
+        group.advance(dict.fromkeys(range(5), update))
+        measured = group.evaluate(range(5))
+        for number in range(5):
+            if group.diverged_at(number) is not None:
+                assert all(math.isnan(value) for value in measured[number].values())
+            elif not group.state(number).is_finite():
+                assert not measured[number]["valid_loss"] < at_birth[number]["valid_loss"]
+    assert group.diverged_at(4) is not None or net.loss != "squared"
+
+
+@BOTH
+def test_infinite_weights_that_answer_score_nothing(engines: str) -> None:
+    group = Group(task(AUTOENCODER), engines, dtype="float64")
+    group.add(trial(AUTOENCODER))
+    state = group.state(0)
+    state.params[0][0].fill_(math.inf)  # a layer of units that are always on
+    group.remove(0)
+    group.add(trial(AUTOENCODER), state)
+    group.advance({0: 1})
+    assert group.diverged_at(0) is not None
+    assert all(math.isnan(value) for value in group.evaluate([0])[0].values())
+
+
+@BOTH
+def test_methods_of_all_families_share_a_group(engines: str) -> None:
+    group = Group(task(AUTOENCODER), engines, dtype="float64", eval_examples=20)
+    configs = [trial(AUTOENCODER, number, kind, 0.01) for number, kind in enumerate(METHODS)]
+    for config in configs:
+        group.add(config)
+    group.advance(dict.fromkeys(range(len(METHODS)), 9))
+    measured, forked = group.evaluate(range(len(METHODS))), group.fork(range(len(METHODS)), 3, 0.1)
+    tensors = data(AUTOENCODER)
+    for config in configs:
+        twin = SerialTrial(config, tensors)
+        twin.advance(9)
+        assert distance(group.state(config.number), twin.state()) < 1e-12
+        loss = twin.evaluate(tensors.valid.head(20))["loss"]
+        assert measured[config.number]["valid_loss"] == pytest.approx(loss, rel=1e-10)
+        capped = replace(config, method=replace(config.method, mu_max=0.1))
+        fork = SerialTrial(capped, tensors, state=twin.state())  # of methods without momentum the trial itself
+        fork.advance(3)
+        loss = fork.evaluate(tensors.valid.head(20))["loss"]
+        assert forked[config.number]["valid_loss"] == pytest.approx(loss, rel=1e-10)
+
+
+@BOTH
+def test_a_fork_also_caps_the_first_momentum(engines: str) -> None:
+    schedule = {"mu_schedule": "first", "mu_first": 0.9, "mu_first_updates": 300}
+    config = trial(AUTOENCODER, kind="cm", **schedule)
+    group = Group(task(AUTOENCODER), engines, dtype="float64")
+    group.add(config)
+    group.advance({0: 20})
+    capped = replace(config, method=replace(config.method, mu_first=0.2))
+    twin = SerialTrial(capped, data(AUTOENCODER), state=group.state(0))
+    twin.advance(5)
+    assert group.fork([0], 5, 0.2)[0]["train_loss"] == pytest.approx(
+        twin.evaluate(data(AUTOENCODER).train)["loss"], rel=1e-10
+    )
 
 
 def test_engines_may_differ_by_shape() -> None:

@@ -8,7 +8,7 @@ import torch
 
 from trainers.config import ACTIVATIONS, InitConfig, NetConfig, SeedConfig
 from trainers.inits import initial
-from trainers.models import build, get_parameters, loss, metric_tensors, metrics, set_parameters, to_state_dict
+from trainers.models import build, get_parameters, loss, set_parameters, to_state_dict
 
 FUNCTIONS = {
     "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
@@ -21,8 +21,14 @@ NET = NetConfig((5, 4, 6, 3), ("tanh", "linear"), "softmax")
 PARAMS = initial(NET, InitConfig("he"), SeedConfig(1))
 
 
-def filled(net: NetConfig) -> tuple[torch.nn.Sequential, list]:
-    params = initial(net, InitConfig("he"), SeedConfig(1))
+def drawn(net: NetConfig, scale: float = 0.4) -> list:
+    """Weights and biases of any net, none of them 0."""
+    rng = np.random.default_rng(11)
+    return [(scale * rng.standard_normal(shape), scale * rng.standard_normal(shape[1])) for shape in net.layers]
+
+
+def filled(net: NetConfig) -> tuple[torch.nn.Module, list]:
+    params = drawn(net)
     module = build(net, torch.float64)
     set_parameters(module, params)
     return module, params
@@ -105,14 +111,12 @@ def test_logistic_loss_of_a_perfect_grey_output_is_the_entropy_of_its_targets():
     targets = torch.tensor([[0.5, 0.25]], dtype=torch.float64)
     entropy = sum(-p * math.log(p) - (1 - p) * math.log(1 - p) for p in (0.5, 0.25))
     assert float(loss(net, torch.logit(targets), targets)) == pytest.approx(entropy, rel=1e-14)
-    assert metrics(net, torch.logit(targets), targets)["squared_error"] == pytest.approx(0, abs=1e-30)
 
 
 def test_squared_loss_is_a_sum_without_one_half():
     net = NetConfig((1, 3), (), "squared")
     logits, targets = torch.tensor([[1.0, 2.0, 3.0], [0.0, 0.0, 0.0]]), torch.tensor([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
     assert float(loss(net, logits, targets)) == (1 + 4 + 4 + 1) / 2
-    assert metrics(net, logits, targets) == {"loss": 5.0, "squared_error": 5.0}
 
 
 def test_softmax_loss_of_equal_logits_is_log_of_the_number_of_classes():
@@ -123,25 +127,93 @@ def test_softmax_loss_of_equal_logits_is_log_of_the_number_of_classes():
     assert float(loss(net, logits, targets)) == pytest.approx(-math.log(0.9), rel=1e-13)
 
 
-def test_error_is_the_share_of_wrong_classes_and_nan_when_a_logit_is_not_finite():
-    net = NetConfig((1, 3), (), "softmax")
-    logits, targets = torch.eye(3).repeat(2, 1)[:4], torch.tensor([0, 1, 0, 1])
-    found = metrics(net, logits, targets)
-    assert found["error"] == 0.5
-    assert set(found) == {"loss", "error"}
-    broken = logits.clone()
-    broken[0, 0] = torch.nan
-    assert math.isnan(metrics(net, broken, targets)["error"])
-    assert math.isnan(metrics(net, broken, targets)["loss"])
-
-
 @pytest.mark.parametrize("name", ["logistic", "squared", "softmax"])
 def test_a_leading_trial_axis_gives_each_trial_what_it_gets_alone(name):
     net = NetConfig((2, 4), (), name)
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(3, 5, 4, generator=generator, dtype=torch.float64)
     targets = torch.arange(5) % 4 if name == "softmax" else torch.rand(5, 4, generator=generator, dtype=torch.float64)
-    together = metric_tensors(net, logits, targets)
+    together = loss(net, logits, targets)
     for trial in range(3):
-        alone = metrics(net, logits[trial], targets)
-        assert {key: float(value[trial]) for key, value in together.items()} == pytest.approx(alone, rel=1e-13)
+        assert float(together[trial]) == pytest.approx(float(loss(net, logits[trial], targets)), rel=1e-13)
+
+
+def test_residual_modules_add_eta_times_what_they_compute():
+    net = NetConfig((3, 5, 5, 5, 2), ("tanh", "relu", "softsign"), "softmax", eta=(0.5, -2.0))
+    module, params = filled(net)
+    x = np.random.default_rng(0).standard_normal((6, 3))
+    h = np.tanh(x @ params[0][0] + params[0][1])
+    h = h + 0.5 * np.maximum(h @ params[1][0] + params[1][1], 0)
+    h = h - 2.0 * FUNCTIONS["softsign"](h @ params[2][0] + params[2][1])
+    expected = h @ params[3][0] + params[3][1]
+    np.testing.assert_allclose(module(torch.from_numpy(x)).detach().numpy(), expected, rtol=1e-12)
+
+
+def test_with_eta_of_0_a_residual_net_is_the_net_without_its_modules():
+    net = NetConfig((3, 5, 5, 5, 2), ("relu",) * 3, "softmax", eta=(0.0, 0.0))
+    module, params = filled(net)
+    shallow = build(NetConfig((3, 5, 2), ("relu",), "softmax"), torch.float64)
+    set_parameters(shallow, [params[0], params[3]])
+    x = torch.from_numpy(np.random.default_rng(0).standard_normal((6, 3)))
+    assert torch.equal(module(x), shallow(x))
+
+
+def test_a_recurrent_net_is_torch_s_own():
+    net = NetConfig((3, 6, 2), ("tanh",), "softmax", steps=9, every_step=True)
+    module, ((cell, cell_bias), (output, output_bias)) = filled(net)
+    twin = torch.nn.RNN(3, 6, nonlinearity="tanh", batch_first=True, dtype=torch.float64)
+    with torch.no_grad():
+        for parameter, value in zip(twin.parameters(), (cell[:3].T, cell[3:].T, cell_bias, 0 * cell_bias), strict=True):
+            parameter.copy_(torch.from_numpy(value))
+    x = torch.from_numpy(np.random.default_rng(0).standard_normal((5, 9, 3)))
+    expected = twin(x)[0] @ torch.from_numpy(output) + torch.from_numpy(output_bias)
+    torch.testing.assert_close(module(x), expected, rtol=1e-12, atol=1e-14)
+    steps = torch.tensor([8, 0, 3, 3, 7])
+    one = build(NetConfig((3, 6, 2), ("tanh",), "softmax", steps=9), torch.float64)
+    set_parameters(one, get_parameters(module))
+    torch.testing.assert_close(one(x, steps), expected[torch.arange(5), steps], rtol=1e-12, atol=1e-14)
+
+
+def test_a_recurrent_net_of_one_unit_is_a_scalar_recursion():
+    net = NetConfig((1, 1, 1), ("tanh",), "squared", steps=4)
+    module = build(net, torch.float64)
+    set_parameters(module, [(np.array([[0.7], [-1.3]]), np.array([0.2])), (np.array([[2.0]]), np.array([-0.5]))])
+    h, x = 0.0, (0.1, -0.4, 2.0, 0.3)
+    for value in x:
+        h = math.tanh(0.7 * value - 1.3 * h + 0.2)
+    found = module(torch.tensor(x, dtype=torch.float64).view(1, 4, 1), torch.tensor([3]))
+    assert found.item() == pytest.approx(2 * h - 0.5, rel=1e-13)
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        NetConfig((3, 5, 5, 2), ("tanh", "relu"), "softmax", eta=(0.5,)),
+        NetConfig((3, 6, 2), ("tanh",), "softmax", steps=9),
+    ],
+)
+def test_residual_and_recurrent_parameters_come_back_and_load(net):
+    module, params = filled(net)
+    x = torch.from_numpy(np.random.default_rng(0).standard_normal((5, 9, 3) if net.steps else (5, 3)))
+    arguments = (x, torch.arange(5)) if net.steps else (x,)
+    loaded = build(net, torch.float64)
+    loaded.load_state_dict(to_state_dict(net, params), strict=True)
+    assert torch.equal(module(*arguments), loaded(*arguments))
+    for (weights, biases), (same_weights, same_biases) in zip(params, get_parameters(loaded), strict=True):
+        np.testing.assert_array_equal(weights, same_weights.numpy())
+        np.testing.assert_array_equal(biases, same_biases.numpy())
+    assert sum(parameter.numel() for parameter in module.parameters()) == net.parameters
+
+
+def test_loss_of_every_step_is_summed_over_the_scored_steps_of_a_sequence():
+    net = NetConfig((1, 1, 4), ("tanh",), "softmax", steps=3, every_step=True)
+    logits = torch.zeros(2, 3, 4, dtype=torch.float64, requires_grad=True)
+    classes = torch.tensor([[-1, 2, 0], [-1, -1, 3]])
+    value = loss(net, logits, classes)
+    assert float(value.detach()) == pytest.approx(1.5 * math.log(4), rel=1e-14)  # 2 and 1 steps of log 4 each
+    value.backward()
+    assert logits.grad is not None
+    assert torch.equal(logits.grad.abs().sum(-1) > 0, classes >= 0)
+    with torch.no_grad():
+        both = loss(net, torch.stack([logits, logits]), classes)
+    assert both.shape == (2,)

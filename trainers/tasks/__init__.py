@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainers.config import TASKS, TaskInfo
-from trainers.tasks.options import Options, TaskError, resolve
+from trainers.config import TaskInfo
+from trainers.tasks.options import ENTRIES, Options, TaskError, described, entry, info, resolve
 
 if TYPE_CHECKING:
     import numpy as np
 
     from trainers.tasks.cache import Data
 
-__all__ = ["Options", "Split", "Task", "TaskError", "cache_folder", "load", "resolve"]
-
-# What becomes the valid part when the data bring none and the spec does not say. GB10 split MNIST into
-# 50,000 / 10,000 / 10,000. An autoencoder keeps more to train on; `holdout: 0` is the papers' protocol.
-_HOLDOUT = {"curves": 2_000, "mnist-ae": 5_000, "mnist": 10_000}
+__all__ = ["ENTRIES", "Options", "Split", "Task", "TaskError", "cache_folder", "info", "load", "resolve"]
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
     """One part of a task: float32 inputs [N, I]; targets float32 [N, O] or int64 classes [N].
+
+    Sequences have inputs [N, T, I] and, if there is one answer, the index of its step in `steps`, int64 [N]; those
+    shorter than T end in zeros. If every step has one, the targets are classes [N, T], -1 where none is scored.
 
     The arrays are read-only views of the memory-mapped cache. An autoencoder's targets are its inputs, the
     same object.
@@ -33,6 +33,7 @@ class Split:
 
     inputs: np.ndarray = field(repr=False)
     targets: np.ndarray = field(repr=False)
+    steps: np.ndarray | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -45,6 +46,9 @@ class Task:
     `source` says in words where the data came from. `look_alike` is True when they only resemble what the papers
     used: their errors are never set beside published ones as equals. `held_out` is False when the valid part
     was trained on (`holdout: 0`), so that its metrics are no estimate of anything new.
+
+    Online tasks are trained on examples that are drawn as training goes on: `draw(seed, count)` returns so many, a
+    function of its arguments alone. Their `train` part is one such pool, to measure on; it has the size of all.
     """
 
     info: TaskInfo
@@ -54,6 +58,7 @@ class Task:
     source: str
     look_alike: bool
     held_out: bool = True
+    draw: Callable[[int, int], Split] | None = field(default=None, repr=False)
 
 
 def cache_folder() -> Path:
@@ -68,37 +73,26 @@ def load(name: str, options: Mapping[str, Any] | None = None, cache: Path | None
     says what is wrong or missing, and where to put it.
     """
     chosen = resolve(name, options or {})
-    return _task(name, chosen, _data(name, chosen, cache or cache_folder()))
-
-
-def _data(name: str, options: Options, cache: Path) -> Data:
-    if name == "curves":
-        from trainers.tasks import curves
-
-        return curves.from_file(Path(options.file), cache) if options.file else curves.generated(options.seed, cache)
-    if name == "digits":
-        from trainers.tasks import digits
-
-        return digits.load(options.seed, cache)
-    from trainers.tasks import mnist
-
-    return mnist.load(Path(options.file) if options.file else None, cache)
+    loader = import_module(f"trainers.tasks.{entry(name).module}").load
+    found: Data | Task = loader(name, chosen, cache or cache_folder())
+    return found if isinstance(found, Task) else _task(name, chosen, found)
 
 
 def _task(name: str, options: Options, data: Data) -> Task:
-    info = TASKS[name]
+    what = described(name, options)
     train, valid, test = data.counts
     rows = train + valid  # the training rows come first, then valid, then test
     source = data.source
     if not valid:
-        valid = _HOLDOUT[name] if options.holdout is None else options.holdout
-        if options.holdout is None and valid >= train:
-            valid = max(1, train // 10)  # a small file of the user's own
+        usual = entry(name).holdout
+        if not 0 < usual < train:
+            usual = max(1, train // 10)  # data of the user's own, perhaps few
+        valid = usual if options.holdout is None else options.holdout
         if valid >= train:
             raise TaskError(f"task {name}: option holdout={valid}: must leave some of {train} training examples")
         train -= valid
         # holdout: 0 trains on everything; something still has to be measured as valid.
-        valid = valid or min(_HOLDOUT[name], train)
+        valid = valid or usual
     if options.examples is not None:
         if options.examples > train:
             raise TaskError(f"task {name}: option examples={options.examples}: there are {train} to train on")
@@ -109,9 +103,10 @@ def _task(name: str, options: Options, data: Data) -> Task:
 
     def part(start: int, count: int) -> Split:
         inputs = data.inputs[start : start + count]
-        if data.classes is None or info.kind == "autoencoder":
+        targets = data.classes if data.targets is None else data.targets
+        if targets is None or what.kind == "autoencoder":
             return Split(inputs, inputs)
-        return Split(inputs, data.classes[start : start + count])
+        return Split(inputs, targets[start : start + count])
 
     train_part, valid_part, test_part = part(0, train), part(rows - valid, valid), part(rows, test)
-    return Task(info, train_part, valid_part, test_part, source, data.look_alike, held_out)
+    return Task(what, train_part, valid_part, test_part, source, data.look_alike, held_out)

@@ -1,9 +1,9 @@
 """Prepared data as Arrow IPC files: written once per host, memory-mapped by every process that loads them.
 
-A file holds one record batch: `inputs` (fixed-size list of float32) and, for classes, `classes` (int64), rows
-in the order train, valid, test; the counts and the origin are in the schema's metadata. It is written under a
-temporary name, flushed to disk and renamed, so a reader sees all of it or nothing; a file that cannot be
-read back (cut short, filled with zeros, of another program) is built again.
+A file holds one record batch: `inputs` (fixed-size list of float32), for classes `classes` (int64), for other
+targets `targets` (as inputs), rows in the order train, valid, test; the counts and the origin are in the schema's
+metadata. It is written under a temporary name, flushed to disk and renamed, so a reader sees all of it or nothing;
+a file that cannot be read back (cut short, filled with zeros, of another program) is built again.
 """
 
 from __future__ import annotations
@@ -30,13 +30,18 @@ _STALE_SECONDS = 3600
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """A data set: inputs float32 [N, I], classes int64 [N] or None, and how many rows are train, valid, test."""
+    """A data set: inputs float32 [N, I], classes int64 [N] or targets float32 [N, O], and the rows of each part.
+
+    `counts` says how many rows are train, valid, test, in this order. Without classes and targets the inputs are the
+    targets.
+    """
 
     inputs: NDArray[np.float32]
     classes: NDArray[np.int64] | None
     counts: tuple[int, int, int]
     source: str
     look_alike: bool
+    targets: NDArray[np.float32] | None = None
 
 
 def cached(folder: Path, name: str, version: int, key: str, build: Callable[[], Data]) -> Data:
@@ -68,9 +73,11 @@ def cached(folder: Path, name: str, version: int, key: str, build: Callable[[], 
 def _write(path: Path, data: Data) -> None:
     import pyarrow as pa
 
-    width = data.inputs.shape[1]
-    flat = np.ascontiguousarray(data.inputs, dtype=np.float32).reshape(-1)
-    arrays: dict[str, Any] = {"inputs": pa.FixedSizeListArray.from_arrays(pa.array(flat), width)}
+    arrays: dict[str, Any] = {}
+    for name, table in (("inputs", data.inputs), ("targets", data.targets)):
+        if table is not None:
+            flat = np.ascontiguousarray(table, dtype=np.float32).reshape(-1)
+            arrays[name] = pa.FixedSizeListArray.from_arrays(pa.array(flat), table.shape[1])
     if data.classes is not None:
         arrays["classes"] = pa.array(data.classes, type=pa.int64())
     meta = {"counts": data.counts, "source": data.source, "look_alike": data.look_alike}
@@ -99,13 +106,17 @@ def _read(path: Path) -> Data | None:
             reader = pa.ipc.open_file(mapped)
             meta = json.loads(reader.schema.metadata[_META])
             batch = reader.get_batch(0)
-        inputs, counts = batch.column("inputs"), meta["counts"]
+        names, counts = batch.schema.names, meta["counts"]
         if len(batch) != sum(counts) or len(counts) != 3:
             return None
         # to_numpy(zero_copy_only=True) is the default and gives read-only arrays that keep the mapping alive.
-        pixels = inputs.values.to_numpy().reshape(len(batch), inputs.type.list_size)
-        classes = batch.column("classes").to_numpy() if "classes" in batch.schema.names else None
-        return Data(pixels, classes, tuple(counts), meta["source"], meta["look_alike"])
+        tables = {
+            name: batch.column(name).values.to_numpy().reshape(len(batch), batch.column(name).type.list_size)
+            for name in ("inputs", "targets")
+            if name in names
+        }
+        classes = batch.column("classes").to_numpy() if "classes" in names else None
+        return Data(tables["inputs"], classes, tuple(counts), meta["source"], meta["look_alike"], tables.get("targets"))
     except (pa.ArrowInvalid, OSError, KeyError, TypeError, ValueError):
         return None
 

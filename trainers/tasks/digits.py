@@ -7,13 +7,15 @@ from pathlib import Path
 import numpy as np
 
 from trainers.tasks.cache import Data, cached
+from trainers.tasks.options import Options
 
 VERSION = 1
 TRAIN, VALID, TEST = 1_097, 350, 350
 
 
-def load(seed: int, cache: Path) -> Data:
+def load(name: str, options: Options, cache: Path) -> Data:
     """Map the digits, pixels divided by 16, in a seeded order: 1,097 train, 350 valid, 350 test."""
+    seed = options.seed
 
     def build() -> Data:
         from sklearn.datasets import load_digits
@@ -24,4 +26,4 @@ def load(seed: int, cache: Path) -> Data:
         images = (inputs[order] / 16).astype(np.float32)
         return Data(images, classes[order].astype(np.int64), (TRAIN, VALID, TEST), source, False)
 
-    return cached(cache, "digits", VERSION, f"seed={seed}", build)
+    return cached(cache, name, VERSION, f"seed={seed}", build)

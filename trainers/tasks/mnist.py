@@ -7,17 +7,15 @@ hold other data in the same format. The files bring 60,000 + 10,000 images and n
 from __future__ import annotations
 
 import gzip
-import hashlib
-import logging
-import os
 import zlib
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trainers.tasks import files
 from trainers.tasks.cache import Data, cached
-from trainers.tasks.options import TaskError
+from trainers.tasks.options import Options, TaskError
 
 VERSION = 1
 FILES = {  # sha256 of the files as first published
@@ -30,15 +28,15 @@ MIRRORS = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.go
 _SIDE = 28
 
 
-def load(folder: Path | None, cache: Path) -> Data:
+def load(name: str, options: Options, cache: Path) -> Data:  # noqa: ARG001 - one data set for two tasks
     """Map MNIST, or what a user's folder holds in MNIST's format: rows are train, then test, with classes.
 
     Raises TaskError when files are missing and cannot be downloaded, or are damaged.
     """
-    if folder is None:
+    if options.file is None:
         # The key is that of the originals: once prepared, neither the files nor a network are needed again.
         return cached(cache, "mnist", VERSION, _key(FILES), lambda: _original(cache))
-    folder = folder.expanduser()
+    folder = Path(options.file).expanduser()
     hashes = _hashes(folder)
     same = hashes == FILES
     source = f"MNIST, folder {folder}" if same else f"folder {folder}, in the format of MNIST but not its files"
@@ -46,8 +44,7 @@ def load(folder: Path | None, cache: Path) -> Data:
 
 
 def _original(cache: Path) -> Data:
-    data = os.environ.get("MUSWEEP_DATA")
-    if data and (folder := Path(data).expanduser() / "mnist").is_dir():
+    if folder := files.prepared("mnist"):
         for name, found in _hashes(folder).items():
             if found != FILES[name]:
                 raise TaskError(
@@ -55,40 +52,26 @@ def _original(cache: Path) -> Data:
                     f"{FILES[name][:16]}); replace it, or name the folder with the option file to use it as it is"
                 )
         return _parse(folder, f"MNIST, folder {folder}", False)
-    return _parse(*_download(cache / "downloads" / "mnist"), False)
+    folder = cache / "downloads" / "mnist"
+    advice = (
+        f"put {', '.join(FILES)} into a folder mnist and set MUSWEEP_DATA to the folder that holds it, "
+        "or name the folder with the option file"
+    )
+    mirror = files.download(
+        "mnist", MIRRORS, {name: f"sha256:{digest}" for name, digest in FILES.items()}, folder, advice
+    )
+    return _parse(folder, f"MNIST, downloaded from {mirror}", False)
 
 
 def _hashes(folder: Path) -> dict[str, str]:
     missing = [name for name in FILES if not (folder / name).is_file()]
     if missing:
         raise TaskError(f"task mnist: {folder} lacks {', '.join(missing)}")
-    hashes = {}
-    for name in FILES:
-        with (folder / name).open("rb") as stream:
-            hashes[name] = hashlib.file_digest(stream, "sha256").hexdigest()
-    return hashes
+    return {name: files.sha256("mnist", folder / name) for name in FILES}
 
 
 def _key(hashes: dict[str, str]) -> str:
     return " ".join(hashes[name] for name in FILES)
-
-
-def _download(folder: Path) -> tuple[Path, str]:
-    import pooch
-
-    pooch.get_logger().setLevel(logging.WARNING)
-    reason = ""
-    for mirror in MIRRORS:
-        try:
-            for name, sha256 in FILES.items():
-                pooch.retrieve(mirror + name, f"sha256:{sha256}", fname=name, path=folder)
-            return folder, f"MNIST, downloaded from {mirror}"
-        except (OSError, ValueError) as error:  # no network, refused, or (ValueError) another file than expected
-            reason = type(error).__name__
-    raise TaskError(
-        f"task mnist: cannot be downloaded ({reason}): put {', '.join(FILES)} into a folder mnist and set "
-        "MUSWEEP_DATA to the folder that holds it, or name the folder with the option file"
-    )
 
 
 def _parse(folder: Path, source: str, look_alike: bool) -> Data:

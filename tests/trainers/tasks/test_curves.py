@@ -58,6 +58,21 @@ def test_each_pixel_is_the_gaussian_of_its_distance_to_the_nearest_point():
         np.testing.assert_allclose(image, np.exp(-squared.min(-1) / (2 * 0.8**2)), rtol=2e-6, atol=1e-30)
 
 
+def test_another_size_scales_the_points_and_keeps_the_pen(small, tmp_path):
+    images = np.empty((4000, 196), np.float32)
+    curves.draw(np.random.default_rng(0), images)
+    assert marks(images, images)[0] == pytest.approx(7.1, abs=0.1)  # SCIENCE 11: where short runs get stuck
+    controls = np.random.default_rng(0).uniform(2.5, 11.5, (4000, 3, 2))
+    start = controls[0, 0]  # the first point of the curve
+    row, column = int(start[1]), int(start[0])
+    assert images[0].reshape(14, 14)[row, column] >= np.exp(-2 * 0.5**2 / (2 * 0.8**2))
+    task = load("curves", {"size": 14}, tmp_path)
+    assert task.train.inputs.shape == (40, 196)
+    assert task.info.encoder == (196, 100, 50, 25, 6)
+    assert "14 pixels" in task.source
+    assert load("curves", {}, tmp_path).train.inputs.shape == (40, 784)
+
+
 def test_images_do_not_depend_on_how_many_are_drawn_at_once(monkeypatch):
     expected = drawn(3, 20)
     monkeypatch.setattr(curves, "_CHUNK", 7)

@@ -1,0 +1,139 @@
+"""S13 Fig. 5: conjugate gradients against Nesterov's method, both from zero, on one damped quadratic.
+
+The paper takes the quadratic from the middle of a Hessian-free run on CURVES: the Gauss-Newton model of the loss plus
+damping. Here it is taken where some updates of NAG lead, on the reduced CURVES net, until there is a Hessian-free run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trainers import models
+from trainers.config import InitConfig, MethodConfig, NetConfig, SeedConfig, TrialConfig
+from trainers.group import Group
+from trainers.state import Params
+from trainers.tasks import load
+
+Product = Callable[[Tensor], Tensor]
+
+
+def gauss_newton(net: NetConfig, params: Params, inputs: Tensor, targets: Tensor) -> tuple[Product, Tensor]:
+    """Return v -> G v of the mean loss at `params`, and its gradient, both for flat vectors of all parameters.
+
+    G = J' H J with H the loss's curvature at the logits (Schraudolph 2002), J' and J by automatic differentiation.
+    """
+    module = models.build(net, inputs.dtype)
+    models.set_parameters(module, params)
+    names = [name for name, _ in module.named_parameters()]
+    shapes = [p.shape for p in module.parameters()]
+    sizes = [shape.numel() for shape in shapes]
+    theta = torch.cat([p.detach().reshape(-1) for p in module.parameters()])
+
+    def logits(vector: Tensor) -> Tensor:
+        pieces = torch.split(vector, sizes)
+        named = {name: piece.view(shape) for name, piece, shape in zip(names, pieces, shapes, strict=True)}
+        out: Tensor = torch.func.functional_call(module, named, (inputs,))
+        return out
+
+    z, pull = torch.func.vjp(logits, theta)[:2]
+    p = torch.sigmoid(z)
+    curvature = p * (1 - p) if net.loss == "logistic" else torch.full_like(z, 2.0)
+    delta = p - targets if net.loss == "logistic" else 2 * (z - targets)
+    gradient = pull(delta / len(inputs))[0]
+
+    def product(vector: Tensor) -> Tensor:
+        pushed = torch.func.jvp(logits, (theta,), (vector,))[1]
+        pulled: Tensor = pull(curvature * pushed / len(inputs))[0]
+        return pulled
+
+    return product, gradient
+
+
+def conjugate_gradients(product: Product, gradient: Tensor, steps: int) -> list[float]:
+    """Minimise q(d) = g'd + d'Bd/2 from d = 0: q after each step (Hestenes and Stiefel 1952)."""
+    d = torch.zeros_like(gradient)
+    residual = -gradient
+    direction = residual.clone()
+    values = [0.0]
+    for _ in range(steps):
+        image = product(direction)
+        norm = residual @ residual
+        length = norm / (direction @ image)
+        d = d + length * direction
+        residual = residual - length * image
+        direction = residual + (residual @ residual) / norm * direction
+        values.append(float((gradient - residual) @ d / 2))  # q = (g'd + d'(Bd + g))/2 and Bd + g = -residual
+    return values
+
+
+def nesterov(product: Product, gradient: Tensor, lr: float, mu: float, steps: int) -> list[float]:
+    """Minimise the same q by S13 eq. 3 and 4 from d = 0, one product a step: q after each step, at the look-ahead."""
+    d, velocity = torch.zeros_like(gradient), torch.zeros_like(gradient)
+    values = []
+    for _ in range(steps + 1):
+        ahead = d + mu * velocity
+        image = product(ahead)
+        values.append(float(gradient @ ahead + ahead @ image / 2))
+        velocity = mu * velocity - lr * (gradient + image)
+        d = d + velocity
+    return values
+
+
+def largest_curvature(product: Product, like: Tensor, steps: int = 30) -> float:
+    """Estimate the largest eigenvalue by power iteration, from a fixed start."""
+    vector = torch.randn(like.shape, generator=torch.Generator().manual_seed(0), dtype=like.dtype)
+    for _ in range(steps):
+        vector = product(vector / vector.norm())
+    return float(vector.norm())
+
+
+def contest(
+    net: NetConfig,
+    params: Params,
+    inputs: Tensor,
+    targets: Tensor,
+    damping: float = 1e-2,
+    steps: int = 120,
+    mus: tuple[float, ...] = (0.9, 0.95, 0.98, 0.99),
+) -> dict[str, Any]:
+    """Let both minimise the damped quadratic; NAG's lr is 1 / largest curvature, its mu the best of `mus`.
+
+    CG is truncated at 120 steps (S13 Fig. 5).
+    """
+    bare, gradient = gauss_newton(net, params, inputs, targets)
+
+    def damped(vector: Tensor) -> Tensor:
+        return bare(vector) + damping * vector
+
+    lr = 1 / largest_curvature(damped, gradient)
+    paths = {mu: nesterov(damped, gradient, lr, mu, steps) for mu in mus}
+    best = min(paths, key=lambda mu: paths[mu][-1])
+    return {
+        "damping": damping,
+        "lr": lr,
+        "mu": best,
+        "conjugate_gradients": conjugate_gradients(damped, gradient, steps),
+        "nesterov": paths[best],
+        "final_of_each_mu": {str(mu): values[-1] for mu, values in paths.items()},
+    }
+
+
+def on_curves(size: int = 28, updates: int = 5000, examples: int = 1000) -> dict[str, Any]:
+    """Hold the contest on the CURVES autoencoder after so many updates of NAG (mu_max .99, lr .01, batch 100)."""
+    task = load("curves", {"size": size})
+    encoder = task.info.encoder
+    widths = (*encoder, *encoder[-2::-1])
+    hidden = tuple("linear" if layer == len(encoder) - 2 else "sigmoid" for layer in range(len(widths) - 2))
+    net = NetConfig(widths, hidden, "logistic")
+    group = Group(task, "loop")
+    method = MethodConfig("nag", 0.01, 0.99, max(1, updates // 2000))
+    group.add(TrialConfig(0, net, InitConfig("sparse"), method, updates, 100, SeedConfig(0, "figure")))
+    group.advance({0: updates})
+    params = [(w.double(), b.double()) for w, b in group.state(0).params]
+    inputs = torch.from_numpy(np.array(task.train.inputs[:examples], dtype=np.float64))
+    return {"updates": updates, "examples": examples, **contest(net, params, inputs, inputs)}
