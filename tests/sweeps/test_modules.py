@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from sweeps import modules
+from sweeps.spec import SpecError, parse
 
 
 @pytest.fixture(autouse=True)
@@ -92,3 +93,11 @@ def test_data_that_are_nowhere_are_told_with_the_places(tmp_path: Path) -> None:
         "task.file=/nope/a.npz: no such file",
     ]
     assert modules.settle_file({"task": "digits"}, tmp_path) == []
+
+
+@pytest.mark.parametrize("folder", [{}, {"a": 1}, 5, ["code"]])
+def test_a_folder_that_is_no_text_stays_off_pythons_path(folder: object) -> None:
+    before = list(sys.path)
+    with pytest.raises(SpecError, match="modules"):
+        parse({"task": "digits", "trainer": "flat:train", "modules": folder})
+    assert sys.path == before
