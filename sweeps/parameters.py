@@ -47,7 +47,7 @@ class Legal:
             return ", ".join(self.names) or "a name"
         noun = "a number" if self.kind == "float" else "a whole number"
         if self.most is not None:
-            return f"{noun} above 0, at most {self.most:g}"
+            return f"{noun} {'above 0' if self.positive else f'from {self.low:g}'}, at most {self.most:g}"
         if self.positive:
             return f"{noun} above 0"
         if self.below is not None:
@@ -107,6 +107,12 @@ TUNABLE: dict[str, Legal] = {
     "epsilon": _POSITIVE,
     "weight_decay": Legal("float", low=0),
     "damping": _POSITIVE,
+    "hf_damping": _POSITIVE,
+    "hf_cg_max": _COUNT,
+    "hf_cg_decay": Legal("float", low=0, most=1),
+    "hf_l2": Legal("float", low=0),
+    "hf_chunks": _COUNT,
+    "hf_structural": Legal("float", low=0),
     "kappa": _POSITIVE,
     "spectral_radius": _POSITIVE,
     "input_scale": _POSITIVE,

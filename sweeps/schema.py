@@ -16,6 +16,7 @@ from pydantic_core import CoreSchema, core_schema
 from sweeps.errors import nearest
 from sweeps.modules import PLACE
 from sweeps.parameters import KINDS, Choice, Fixed, Float, Int, Scalar, expand
+from sweeps.schema_baselines import Baseline, Compare, Confirm
 from sweeps.schema_diagnostics import DiagnosticsField, DoomedField
 from sweeps.schema_trial import Model, Task, Training
 from sweeps.schema_values import (
@@ -279,6 +280,12 @@ class Fields(Section):
     """Last phases to try on copies of the trials (S13 Table 2, lowering mu early)."""
     start: Start | None = None
     """A stored state to start from; null: trials start from their init."""
+    confirm: Confirm | None = None
+    """How the search's best points are trained again on fresh seeds; null: they are not."""
+    baselines: list[Baseline] = Field(default_factory=list)
+    """What they are held against: hf, published tables, other sweeps."""
+    compare: Compare = Field(default_factory=Compare)
+    """How the verdict is reached."""
     resources: Resources = Field(default_factory=Resources)
     """What a worker gets."""
     storage: str = "runs"

@@ -11,6 +11,7 @@ from sweeps.errors import nearest
 from sweeps.schema_values import Count, OneOf, OneOfOrOwn, Section, Seed, TaskName, Tunable, refuse, whole
 from sweeps.shapes import KINDS, RULES, WidthRule
 from trainers.config import ACTIVATIONS, LOSSES
+from trainers.config_hf import HF_GRADIENTS
 from trainers.tasks.options import CENTRES, ENTRIES
 
 
@@ -134,6 +135,66 @@ class Model(Section):
     """Loss, and with it the output: logistic, squared (linear outputs) or softmax; default: the task's."""
 
 
+class HFTrainingPhase(Section):
+    """A part of an HF run; what is null is as for the rest."""
+
+    until: Annotated[float, Field(gt=0, le=1)]
+    """Share of the trial's work at which it ends."""
+    gradient: Annotated[str, OneOf("hf gradient", HF_GRADIENTS)] | None = None
+    """As in hf."""
+    chunks: Count | None = None
+    """As in hf."""
+    cg_max: Count | None = None
+    """As in hf."""
+    cg_decay: Annotated[float, Field(ge=0, le=1)] | None = None
+    """As in hf."""
+    l2: Annotated[float, Field(ge=0)] | None = None
+    """As in hf."""
+    line_search: bool | None = None
+    """As in hf."""
+    step: Annotated[float, Field(gt=0)] | None = None
+    """As in hf."""
+    step_decay: Annotated[float, Field(ge=0)] | None = None
+    """As in hf."""
+    step_from: Seed | None = None
+    """As in hf."""
+
+
+class HFTraining(Section):
+    """Hessian-free optimisation, where the method is hf; S13 A.6's momentum-like variant is `phases` of it."""
+
+    damping: Annotated[float, Tunable("hf_damping")] = 45.0
+    """Damping at the start, on the curvature's mean over examples."""
+    adapt: bool = True
+    """Whether the damping follows the Levenberg-Marquardt rule; false: it stays."""
+    cg_max: Annotated[int, Tunable("hf_cg_max")] = 250
+    """CG steps of an outer iteration at most."""
+    cg_decay: Annotated[float, Tunable("hf_cg_decay")] = 0.95
+    """What the last solution is multiplied by where CG starts; it plays the role of mu (S13 section 5)."""
+    cg_tolerance: Annotated[float, Field(gt=0)] = 0.0005
+    """CG stops when its progress per step falls below this share of the model's decrease."""
+    preconditioner: Annotated[float, Field(ge=0)] = 0.75
+    """Power of the diagonal preconditioner; 0 for none."""
+    l2: Annotated[float, Tunable("hf_l2")] = 2e-5
+    """Weight decay, part of HF's objective, on biases too; measured errors leave it out."""
+    chunks: Annotated[int, Tunable("hf_chunks")] = 4
+    """Equal parts of the training set whose curvature is used, one in turn."""
+    gradient: Annotated[str, OneOf("hf gradient", HF_GRADIENTS)] = "full"
+    """full: of the whole training set; chunk: of the part whose curvature is used (S13 A.6)."""
+    line_search: bool = True
+    """Back-tracking over CG's iterates, then Armijo's line search; false: a step of fixed size (S13 A.6)."""
+    step: Annotated[float, Field(gt=0)] = 1.0
+    """Size of a step without line search."""
+    step_decay: Annotated[float, Field(ge=0)] = 0.0
+    """Above 0 the step without line search is step_decay / (t - step_from) of outer iteration t."""
+    step_from: Seed = 0
+    """See step_decay."""
+    structural: Annotated[float, Tunable("hf_structural")] = 0.0
+    """Structural damping of recurrent nets, as a multiple of the damping."""
+    phases: list[HFTrainingPhase] = Field(default_factory=list)
+    """Parts of the run with values of their own, each up to a share of its work; after the last as above."""
+
+
 class Training(Section):
     """How every trial is trained where the space does not say otherwise."""
 
@@ -181,6 +242,8 @@ class Training(Section):
     """Share of the weights, times the learning rate, that adamw takes off in each update."""
     damping: Annotated[float, Tunable("damping")] = 0.1
     """What diagonal adds to the curvature it divides by."""
+    hf: HFTraining = Field(default_factory=HFTraining)
+    """Hessian-free optimisation, where the method is hf."""
     init: Annotated[str, Tunable("init")] | None = None
     """How weights start; default: sparse, echo for sequence tasks."""
     init_scale: Annotated[float, Tunable("init_scale")] = 1.0

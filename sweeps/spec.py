@@ -20,6 +20,7 @@ from sweeps.schema import Fields
 from sweeps.shapes import Shape
 from sweeps.space import Params, coerce, point_id
 from trainers.config import InitConfig, MethodConfig, NetConfig, SeedConfig, TaskInfo, TrialConfig
+from trainers.config_hf import HFConfig, HFPhase
 from trainers.tasks.options import info
 
 __all__ = ["SpecError", "SweepSpec", "json_schema", "load", "parse", "protocols", "shipped"]
@@ -164,7 +165,7 @@ class SweepSpec(Fields):
             number=number,
             net=self._net(values),
             init=InitConfig(**_fields(InitConfig, values, {"kind": "init", "scale": "init_scale"})),
-            method=MethodConfig(**_fields(MethodConfig, values, {"kind": "method"})),
+            method=MethodConfig(**_fields(MethodConfig, values | {"hf": self._hf(values)}, {"kind": "method"})),
             updates=self.training.updates,
             batch=values["batch"],
             seed=SeedConfig(self.search.seed, stage, replicate),
@@ -184,6 +185,17 @@ class SweepSpec(Fields):
         """Every tunable's value at a point."""
         own = {"depth": self.model.depth, "activation": self.model.activation, "width": self.model.width}
         return {**self.training.model_dump(), **own, **self.space.active(params)}
+
+    def _hf(self, values: Params) -> HFConfig | None:
+        """What HF is told at a point: `training.hf`, where the space does not search it."""
+        if values["method"] != "hf":
+            return None
+        searched = {
+            field.name: values[f"hf_{field.name}"] for field in fields(HFConfig) if f"hf_{field.name}" in values
+        }
+        told = {**values["hf"], **searched}
+        phases = tuple(HFPhase(**phase) for phase in told.pop("phases"))
+        return HFConfig(**told, phases=phases)
 
     def _net(self, values: Params) -> NetConfig:
         if self.shape.own:

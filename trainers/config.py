@@ -11,8 +11,10 @@ import hashlib
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from trainers.config_hf import HFConfig, HFPhase
+
 MOMENTUM_METHODS = ("sgd", "cm", "nag")
-METHODS = (*MOMENTUM_METHODS, "adam", "adamw", "diagonal")
+METHODS = (*MOMENTUM_METHODS, "adam", "adamw", "diagonal", "hf")
 MU_SCHEDULES = ("ramp", "constant", "first", "nesterov")
 LR_SCHEDULES = ("constant", "step", "cosine")
 INITS = (
@@ -110,6 +112,34 @@ class NetConfig:
         products = [fan_in * fan_out for fan_in, fan_out in self.layers]
         return 2 * (3 * sum(products) - products[0])
 
+    @property
+    def product_cost(self) -> float:
+        """Arithmetic of one example's Gauss-Newton product over that of its gradient, activations being kept.
+
+        A forward pass of derivatives takes two products a layer, the way back as many; at the first layer one and
+        one, its input having no derivative. Of a net of the user's own, 2: it has to be run forward again.
+        """
+        if self.module:
+            return 2.0
+        if self.steps:
+            inputs, hidden, outputs = self.widths
+            answers = self.steps if self.every_step else 1
+            product = self.steps * (2 * inputs * hidden + 4 * hidden * hidden) + answers * 4 * hidden * outputs
+            return 2 * product / self.flops
+        products = [fan_in * fan_out for fan_in, fan_out in self.layers]
+        return 2 * (4 * sum(products) - 2 * products[0]) / self.flops
+
+    @property
+    def forward_cost(self) -> float:
+        """Arithmetic of one example's forward pass over that of its gradient; 1/3 of a net of the user's own."""
+        if self.module:
+            return 1 / 3
+        if self.steps:
+            inputs, hidden, outputs = self.widths
+            answers = self.steps if self.every_step else 1
+            return 2 * (self.steps * (inputs + hidden) * hidden + answers * hidden * outputs) / self.flops
+        return 2 * sum(fan_in * fan_out for fan_in, fan_out in self.layers) / self.flops
+
 
 @dataclass(frozen=True, slots=True)
 class InitConfig:
@@ -158,8 +188,12 @@ class MethodConfig:
     adam and adamw know `beta1`, `beta2`, `epsilon`, adamw also `weight_decay`. diagonal divides each parameter's step
     by `damping` plus a running mean (`beta2`) of its diagonal curvature (GB10 section 5).
 
-    The learning rate of any method rises over the first `lr_warmup` updates, and stays, falls by `lr_factor` every
-    `lr_step` updates (`step`) or as half a cosine to 0 at the end (`cosine`).
+    hf is Hessian-free optimisation, as `hf` says; it knows no lr. Its updates count work: after `updates` of them it
+    has done at most what as many gradients of `batch` examples cost, and stands where its last whole outer iteration
+    within that ended.
+
+    The learning rate of any other method rises over the first `lr_warmup` updates, and stays, falls by `lr_factor`
+    every `lr_step` updates (`step`) or as half a cosine to 0 at the end (`cosine`).
     """
 
     kind: str
@@ -180,8 +214,11 @@ class MethodConfig:
     epsilon: float = 1e-8
     weight_decay: float = 0.01
     damping: float = 0.1
+    hf: HFConfig | None = None
 
     def __post_init__(self) -> None:
+        if (self.hf is not None) != (self.kind == "hf"):
+            object.__setattr__(self, "hf", HFConfig() if self.kind == "hf" else None)
         for name, names in (("kind", METHODS), ("mu_schedule", MU_SCHEDULES), ("lr_schedule", LR_SCHEDULES)):
             if getattr(self, name) not in names:
                 word = "method" if name == "kind" else name
@@ -202,8 +239,10 @@ class MethodConfig:
 
     @property
     def family(self) -> str:
-        """Methods of one family can be stacked: momentum, adam or diagonal."""
-        return "momentum" if self.kind in MOMENTUM_METHODS else "adam" if self.kind != "diagonal" else "diagonal"
+        """Methods of one family can share an engine: momentum, adam, diagonal or hf."""
+        if self.kind in MOMENTUM_METHODS:
+            return "momentum"
+        return self.kind if self.kind in ("diagonal", "hf") else "adam"
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,11 +285,15 @@ class TrialConfig:
         net: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in data["net"].items()
         }
+        method = dict(data["method"])
+        if method.get("hf") is not None:
+            phases = tuple(HFPhase(**phase) for phase in method["hf"].get("phases", ()))
+            method["hf"] = HFConfig(**{**method["hf"], "phases": phases})
         return cls(
             number=data["number"],
             net=NetConfig(**net),
             init=InitConfig(**data["init"]),
-            method=MethodConfig(**data["method"]),
+            method=MethodConfig(**method),
             updates=data["updates"],
             batch=data["batch"],
             seed=SeedConfig(**data["seed"]),

@@ -202,12 +202,14 @@ def test_checks_of_a_partial_point() -> None:
 @pytest.mark.parametrize(("name", "legal"), TUNABLE.items())
 def test_what_is_legal_is_legal_at_its_bounds(name: str, legal: Legal) -> None:
     good: list[object]
+    bad: list[object]
     if legal.kind == "name":
         good, bad = list(legal.names), [*(["typo"] if legal.names else []), 1, True, None]
     elif legal.below is not None:
         good, bad = [0, 0.0, 0.999], [1, 1.0, -1e-9, math.nan, math.inf, "0.5", True]
     elif legal.most is not None:
-        good, bad = [1e-12, 0.5, 1, 1.0], [0, 1.001, math.nan, "1", True]
+        good, bad = [1e-12, 0.5, 1, 1.0], [-1e-9, 1.001, math.nan, "1", True]
+        (bad if legal.positive else good).append(0)
     elif legal.positive:
         good, bad = [1e-12, 3, 1e12], [0, -1, math.nan, math.inf, "1", False]
     else:
