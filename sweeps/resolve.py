@@ -6,10 +6,10 @@ The choices are written into `spec.json`; a resume or a rerun reads them there a
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sweeps import folder as folders
 from sweeps.errors import Problem
@@ -37,6 +37,10 @@ class Resolved:
     seconds: dict[str, float]
     """Seconds per trial-update by calibrated shape."""
     versions: dict[str, str]
+    trivial: dict[str, float] = field(default_factory=dict)
+    """The task's objectives of a constant output (`trainers.trivial`), on the examples of confirmed trials."""
+    data: dict[str, Any] = field(default_factory=dict)
+    """What was trained on: `source` in words, `look_alike`, `train_examples` (0 where they are drawn online)."""
 
 
 def resolve(folder: Path, spec: SweepSpec) -> Resolved:
@@ -73,7 +77,25 @@ def choose(spec: SweepSpec) -> Resolved:
     size = _group_size(spec, workers)
     device = _device(spec)
     engines, seconds = ({}, {}) if spec.trainer else _engines(spec, size, device)
-    return Resolved(workers, size, device, engines, seconds, versions())
+    return Resolved(workers, size, device, engines, seconds, versions(), *_known_of_data(spec))
+
+
+def _known_of_data(spec: SweepSpec) -> tuple[dict[str, float], dict[str, Any]]:
+    """What comparing needs to know of the data, so that it need not read them; nothing beside a trainer."""
+    if spec.trainer is not None:
+        return {}, {}
+    from trainers.tasks import load
+    from trainers.trivial import trivial
+
+    task = load(spec.task.name, spec.task.settings)
+    net = next(iter(shapes(spec).values())).net
+    examples = (spec.confirm and spec.confirm.eval_examples) or spec.training.eval_examples
+    known = {
+        "source": task.source,
+        "look_alike": task.look_alike,
+        "train_examples": len(task.train) if task.draw is None else 0,
+    }
+    return trivial(task, net, examples), known
 
 
 def cores() -> int:
