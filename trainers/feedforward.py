@@ -12,27 +12,33 @@ from trainers.config import NetConfig
 from trainers.data import Data, Part
 from trainers.flat import Flat, row_blocks
 
+Take = Callable[..., Tensor]
+"""Called with a name and a shape, gives a buffer; a caller may have several passes share those of one name."""
+
 
 class FeedForward:
     """Activations and deltas of one batch, [B, widths], used by every trial in turn."""
 
-    def __init__(self, net: NetConfig, batch: int, data: Data, curved: bool = False) -> None:
-        def empty(width: int) -> Tensor:
-            return torch.empty(batch, width, device=data.device, dtype=data.dtype)
+    def __init__(self, net: NetConfig, batch: int, data: Data, curved: bool = False, take: Take | None = None) -> None:
+        def take_own(_: str, *shape: int) -> Tensor:
+            return torch.empty(shape, device=data.device, dtype=data.dtype)
 
+        apart = curved or take is not None
+        take = take_own if take is None else take
         self.net = net
         self.names = (*net.hidden, "linear")
         self.eta = (1.0, *net.eta)
-        self.h = [empty(width) for width in net.widths]
+        self.h = [take("h", batch, width) for width in net.widths]
         # A residual net's modules, whose derivative is read off them, apart from the sums, h.
-        self.modules = [self.h[1], *(empty(net.widths[1]) for _ in net.eta)] if net.eta else self.h[1:]
+        more = [take("module", batch, net.widths[1]) for _ in net.eta]
+        self.modules = [self.h[1], *more] if net.eta else self.h[1:]
         self.same_target = data.train.targets is data.train.inputs
-        self.target = self.h[0] if self.same_target else empty(net.widths[-1])
-        self.grads = [empty(width) for width in net.widths[1:-1]]
-        self.delta = empty(net.widths[-1]) if net.loss == "softmax" or curved else self.h[-1]
-        self.skip = torch.empty_like(self.grads[0]) if net.eta else self.delta  # with respect to a sum
-        self.second = torch.empty_like(self.delta)
-        self.squares = Flat(net, self.delta) if curved else None
+        self.target = self.h[0] if self.same_target else take("target", batch, net.widths[-1])
+        self.grads = [take(f"grad {layer}", batch, width) for layer, width in enumerate(net.widths[1:-1])]
+        self.delta = take("delta", batch, net.widths[-1]) if net.loss == "softmax" or apart else self.h[-1]
+        self.skip = take("skip", *self.grads[0].shape) if net.eta else self.delta  # with respect to a sum
+        self.second = take("second", *self.delta.shape)
+        self.squared = Flat(net, self.delta) if curved else None
         self.flat_delta = self.delta.view(-1)
         self.ones = torch.ones(batch, device=data.device, dtype=data.dtype)
         self.blocks = [row_blocks(*shape) for shape in net.layers]
@@ -44,6 +50,12 @@ class FeedForward:
             torch.index_select(part.targets, 0, rows, out=self.target)
 
     def forward(self, point: Flat, total: Tensor) -> None:  # noqa: D102
+        self.run(point)
+        passes.output_delta(self.net.loss, self.h[-1], self.target, self.delta)
+        torch.sum(self.flat_delta, 0, out=total)
+
+    def run(self, point: Flat) -> None:
+        """Take the batch to logits, h[-1]."""
         h = self.h
         for layer, name in enumerate(self.names):
             scale = passes.scale_before(name)
@@ -53,8 +65,6 @@ class FeedForward:
             passes.activate(name, z, z)
             if skips:
                 torch.add(h[layer], z, alpha=self.eta[layer], out=h[layer + 1])  # HR18 section 3.3
-        passes.output_delta(self.net.loss, h[-1], self.target, self.delta)
-        torch.sum(self.flat_delta, 0, out=total)
 
     def backward(  # noqa: D102
         self, point: Flat, into: Flat, beta: float, alpha: float, after: Callable[[int, int], None] | None = None
@@ -91,8 +101,8 @@ class FeedForward:
             skip.addmm_(delta, weights_t)
 
     def curvature(self, point: Flat, into: Flat, beta: float, alpha: float) -> None:  # noqa: D102
-        assert self.squares is not None, "made without curvature"
-        second, squares = self.second, self.squares
+        assert self.squared is not None, "made without curvature"
+        second, squares = self.second, self.squared
         torch.mul(point.vector, point.vector, out=squares.vector)
         passes.output_curvature(self.net.loss, self.h[-1], second)
         for layer in range(len(self.names) - 1, -1, -1):

@@ -104,6 +104,31 @@ def output_curvature(loss: str, z: Tensor, out: Tensor, outputs: int = -1) -> No
     out.mul_(1 - out)
 
 
+def predict(loss: str, z: Tensor, out: Tensor, outputs: int = -1) -> None:
+    """Write to `out`, which may be z, what logits z predict: probabilities, or of `squared` themselves.
+
+    `outputs` is as in `output_delta`, whose gradient is this less the target.
+    """
+    if loss == "logistic":
+        torch.sigmoid(z, out=out)
+    elif loss == "softmax":
+        out.copy_(torch.softmax(z, outputs))
+    elif out is not z:
+        out.copy_(z)
+
+
+def output_product(loss: str, predicted: Tensor, v: Tensor, outputs: int = -1) -> None:
+    """Multiply v by the loss's second derivative with respect to one case's logits, over `delta_factor`.
+
+    `predicted` and `outputs` are those of `predict`.
+    """
+    if loss == "logistic":
+        backpropagate("sigmoid", v, predicted)  # p (1 - p) v
+    elif loss == "softmax":
+        v.mul_(predicted)
+        v.sub_(predicted * v.sum(outputs, keepdim=True))  # p v - p (p'v)
+
+
 _MINUS_ONES: dict[tuple[torch.dtype, torch.device], Tensor] = {}
 
 

@@ -1,0 +1,222 @@
+"""Exact curvature: products against the dense matrix, made by automatic differentiation of the ordinary net."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.trainers import cases
+from trainers import models
+from trainers.config import ACTIVATIONS, LOSSES, NetConfig
+from trainers.curvature import Curvature, curvature
+from trainers.curvature_feedforward import Linearised
+from trainers.curvature_pieces import Pieces
+from trainers.data import Data, Part
+
+ROWS = torch.tensor([3, 17, 0, 41, 8, 9, 30, 5, 59, 22, 11])
+DEEP = {
+    **{
+        f"{loss}-{activation}": NetConfig((5, 6, 4, 3), (activation, activation), loss)
+        for loss in LOSSES
+        for activation in ACTIVATIONS
+    },
+    "autoencoder": cases.AUTOENCODER,
+    "autoencoder-squared": NetConfig((6, 9, 4, 6), ("sigmoid", "linear"), "squared"),
+    "widths of vectors": NetConfig((16, 40, 8, 33), ("tanh", "relu"), "softmax"),
+    "no-hidden": NetConfig((5, 4), (), "softmax"),
+    "residual": cases.RESIDUAL,
+    "residual-logistic": NetConfig(
+        (4, 5, 5, 5, 5, 3), ("sigmoid", "relu", "tanh", "linear"), "logistic", (1.0, 0.5, 2.0)
+    ),
+    "residual-squared": NetConfig((4, 5, 5, 3), ("softsign", "sigmoid"), "squared", (0.3,)),
+    "residual-of-one": NetConfig((4, 5, 3), ("tanh",), "softmax"),
+}
+
+
+class Twin:
+    """The ordinary net as a function of the same flat vectors, for automatic differentiation."""
+
+    def __init__(self, net: NetConfig, made: Curvature) -> None:
+        self.net, self.made = net, made
+        self.module = models.build(net, torch.float64)
+        layers = len(net.layers)
+        numbers = torch.arange(1.0, made.size + 1, dtype=torch.float64)
+        params = made.unpack(numbers)
+        assert len(params) == layers
+        # Where each parameter of the module lies in a vector.
+        models.set_parameters(self.module, params)
+        self.places = {name: p.detach().long() - 1 for name, p in self.module.named_parameters()}
+        self.used = torch.cat([place.reshape(-1) for place in self.places.values()])
+
+    def logits(self, theta: Tensor, part: Part) -> Tensor:
+        named = {name: theta[place] for name, place in self.places.items()}
+        out: Tensor = torch.func.functional_call(self.module, named, part.arguments())
+        return out
+
+    def loss(self, theta: Tensor, part: Part) -> Tensor:
+        return models.loss(self.net, self.logits(theta, part), part.expected)
+
+    def matrix(self, theta: Tensor, part: Part) -> Tensor:
+        """J' H J [P, P], H the Hessian of the loss as a function of all logits."""
+        z = self.logits(theta, part)
+        jacobian = torch.func.jacrev(self.logits)(theta, part).reshape(z.numel(), -1)
+        hessian = torch.func.hessian(lambda out: models.loss(self.net, out, part.expected))(z)
+        return jacobian.T @ hessian.reshape(z.numel(), z.numel()) @ jacobian
+
+
+def picked(part: Part, rows: Tensor | slice) -> Part:
+    inputs = part.inputs[rows]
+    targets = inputs if part.targets is part.inputs else part.targets[rows]
+    classes, steps = (None if each is None else each[rows] for each in (part.classes, part.steps))
+    return Part(inputs, targets, classes, steps)
+
+
+def point(made: Curvature, twin: Twin, scale: float = 0.5, seed: int = 0) -> Tensor:
+    theta = torch.zeros(made.size, dtype=torch.float64)
+    generator = torch.Generator().manual_seed(seed)
+    theta[twin.used] = scale * torch.randn(len(twin.used), generator=generator, dtype=torch.float64)
+    return theta
+
+
+def got(made: Curvature, method: Callable[..., None], *arguments: object) -> Tensor:
+    out = torch.full((made.size,), torch.nan, dtype=torch.float64)
+    method(*arguments, out) if arguments else method(out)
+    return out
+
+
+def products(made: Curvature, structural: float = 0.0) -> Tensor:
+    """The matrix, product by product."""
+    columns = []
+    for unit in torch.eye(made.size, dtype=torch.float64):
+        out = torch.full_like(unit, torch.nan)
+        made.product(unit, out, structural)
+        columns.append(out)
+    return torch.stack(columns, 1)
+
+
+def close(found: Tensor, expected: Tensor, within: float) -> None:
+    worst = float((found - expected).abs().max() / expected.abs().max())
+    assert worst < within, f"off by {worst:.1e} of {float(expected.abs().max()):.3g}"
+
+
+@pytest.fixture(params=DEEP.values(), ids=DEEP.keys())
+def net(request: pytest.FixtureRequest) -> NetConfig:
+    found: NetConfig = request.param
+    return found
+
+
+def test_products_are_those_of_the_dense_matrix(net: NetConfig) -> None:
+    data = cases.data(net)
+    made = curvature(net, data)
+    twin = Twin(net, made)
+    theta, part = point(made, twin), picked(data.train, ROWS)
+    made.at(theta, data.train, ROWS)
+    expected, found = twin.matrix(theta, part), products(made)
+    used = torch.zeros(made.size, dtype=torch.bool)
+    used[twin.used] = True
+    assert not found[~used].any()  # the gaps between layers
+    assert not found[:, ~used].any()
+    close(found, expected, 1e-12)
+    close(found, found.T, 1e-12)
+    assert float(torch.linalg.eigvalsh(found).min()) > -1e-12 * float(found.diagonal().max())
+
+
+def test_loss_gradient_and_squares_are_autograds(net: NetConfig) -> None:
+    data = cases.data(net)
+    made = curvature(net, data)
+    twin = Twin(net, made)
+    theta, part = point(made, twin), picked(data.train, ROWS)
+    assert made.at(theta, data.train, ROWS) == pytest.approx(float(twin.loss(theta, part)), rel=1e-13)
+    close(got(made, made.gradient), torch.func.grad(twin.loss)(theta, part), 1e-12)
+    each = [torch.func.grad(twin.loss)(theta, picked(part, slice(i, i + 1))) for i in range(len(ROWS))]
+    close(got(made, made.squares), torch.stack(each).square().mean(0), 1e-12)
+
+
+def test_of_a_linear_net_it_is_the_hessian() -> None:
+    for loss in LOSSES:
+        net = NetConfig((4, 3), (), loss)
+        data = cases.data(net)
+        made = curvature(net, data)
+        twin = Twin(net, made)
+        theta = point(made, twin)
+        made.at(theta, data.train, slice(None))
+        close(products(made), torch.func.hessian(twin.loss)(theta, data.train), 1e-12)
+
+
+@pytest.mark.parametrize("name", ["autoencoder", "residual", "softmax-tanh", "squared-relu"])
+def test_pieces_and_what_is_kept_change_nothing(name: str) -> None:
+    net = DEEP[name]
+    data = cases.data(net)
+    whole = curvature(net, data)
+    theta = point(whole, Twin(net, whole))
+    v = point(whole, Twin(net, whole), seed=1)
+    for rows in (slice(None), slice(7, 40), ROWS, ROWS[:1], slice(3, 31, 4)):
+        some = Pieces(net, data, Linearised, piece=5 * 3 * sum(net.widths), kept=1)
+        all_kept = Pieces(net, data, Linearised, piece=5 * 3 * sum(net.widths))
+        for made in (some, all_kept):
+            assert made.at(theta, data.train, rows) == pytest.approx(whole.at(theta, data.train, rows), rel=1e-13)
+            for method in ("gradient", "squares"):
+                close(got(made, getattr(made, method)), got(whole, getattr(whole, method)), 1e-12)
+            for _ in range(2):  # the second time from what the first has left
+                found, expected = torch.empty_like(v), torch.empty_like(v)
+                made.product(v, found)
+                whole.product(v, expected)
+                close(found, expected, 1e-12)
+
+
+def test_slices_are_the_rows_they_name() -> None:
+    net = DEEP["autoencoder"]
+    data = cases.data(net)
+    made = curvature(net, data)
+    theta = point(made, Twin(net, made))
+    losses = [made.at(theta, data.train, rows) for rows in (slice(3, 31, 4), torch.arange(3, 31, 4))]
+    assert losses[0] == losses[1]
+    with pytest.raises(ValueError, match="no examples"):
+        made.at(theta, data.train, slice(5, 5))
+
+
+def test_a_loss_elsewhere_leaves_the_point_alone() -> None:
+    net = DEEP["softmax-tanh"]
+    data = cases.data(net)
+    made = curvature(net, data)
+    twin = Twin(net, made)
+    theta, elsewhere = point(made, twin), point(made, twin, 0.3, 2)
+    made.at(theta, data.train, ROWS)
+    before = got(made, made.gradient)
+    v = point(made, twin, 1.0, 3)
+    first = torch.empty_like(v)
+    made.product(v, first)
+    assert made.loss(elsewhere, data.valid, slice(0, 13)) == pytest.approx(
+        float(twin.loss(elsewhere, data.valid.head(13))), rel=1e-13
+    )
+    again = torch.empty_like(v)
+    made.product(v, again)
+    assert torch.equal(first, again)
+    assert torch.equal(before, got(made, made.gradient))
+
+
+def test_single_precision_inside_and_outside_inference() -> None:
+    net = DEEP["autoencoder"]
+    data, exact = cases.data(net, "float32"), cases.data(net)
+    made, twin = curvature(net, data), curvature(net, exact)
+    theta, v = (point(twin, Twin(net, twin), seed=seed) for seed in (0, 1))
+    twin.at(theta, exact.train, ROWS)
+    expected = torch.empty_like(v)
+    twin.product(v, expected)
+    with torch.inference_mode():
+        made.at(theta.float(), data.train, ROWS)
+    found = torch.empty(made.size)
+    made.product(v.float(), found)
+    close(found.double(), expected, 1e-5)
+    params = made.unpack(found)
+    assert torch.equal(made.pack(params), found)
+    assert not params[0][0].is_inference()
+
+
+def test_data_may_be_named_as_they_are() -> None:
+    net = NetConfig((4, 3), (), "softmax")
+    data = Data(cases.task(net), "cpu", torch.float64)
+    made = curvature(net, data)
+    theta = torch.zeros(made.size, dtype=torch.float64)
+    assert made.at(theta, data.train, slice(None)) == pytest.approx(float(torch.log(torch.tensor(3.0))))

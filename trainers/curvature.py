@@ -1,0 +1,69 @@
+"""Exact Gauss-Newton products of the matching losses, and what else an optimiser asks of a point.
+
+Forward over reverse, as Pearlmutter 1994 and Schraudolph 2002 have it: v is carried forward through the net
+linearised at theta (J v), the loss's second derivative at the logits is applied (H J v), and ordinary
+back-propagation carries the result back (J' H J v). Activations are kept, so a product costs `NetConfig.product_cost`
+gradients and no matrix is ever formed.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import Tensor
+
+from trainers.config import NetConfig
+from trainers.data import Data, Part
+from trainers.state import Params
+
+
+class Curvature(Protocol):
+    """The loss of one net around a point, for flat vectors of all its parameters.
+
+    Vectors are laid out as `trainers.flat.Flat` has them, gaps of zeros included, those of nets of the user's own as
+    `trainers.curvature_module` says: `pack` and `unpack` are the way in and out. The loss is `models.loss`, a mean over
+    examples without L2, and so are all other quantities means over the examples that `at` was given.
+    """
+
+    size: int
+    """Length of the vectors, [P]."""
+
+    def pack(self, params: Params) -> Tensor:
+        """Return parameters as a new vector [P]."""
+
+    def unpack(self, vector: Tensor) -> Params:
+        """Return a vector [P] as parameters; copies."""
+
+    def at(self, theta: Tensor, part: Part, rows: Tensor | slice) -> float:
+        """Take a point and the examples of a part that all else is about until the next call; returns their mean loss.
+
+        Nothing of `theta` [P] is kept but a copy. The loss is not finite where the net's answers are not.
+        """
+
+    def gradient(self, out: Tensor) -> None:
+        """Write the loss's gradient to `out` [P]."""
+
+    def squares(self, out: Tensor) -> None:
+        """Write to `out` [P] the mean over examples of the squares of each example's own gradient."""
+
+    def product(self, v: Tensor, out: Tensor, structural: float = 0.0) -> None:
+        """Write to `out` [P] the Gauss-Newton matrix times v [P].
+
+        With `structural` that many times the matrix of recurrent nets' structural damping is added to it: the mean over
+        sequences of the sum over steps of J' diag(1 - h^2) J, J taking parameters to what goes into the hidden units
+        (Martens, Sutskever 2011). Other nets have no such matrix.
+        """
+
+    def loss(self, theta: Tensor, part: Part, rows: Tensor | slice) -> float:
+        """Return the mean loss at another point or of other examples; what `at` was given stays."""
+
+
+def curvature(net: NetConfig, data: Data) -> Curvature:
+    """Make the curvature of a net of any kind, in buffers of its own.
+
+    Raises TaskError when a net of the user's own cannot be made.
+    """
+    from trainers.curvature_feedforward import Linearised
+    from trainers.curvature_pieces import Pieces
+
+    return Pieces(net, data, Linearised)

@@ -1,0 +1,197 @@
+"""Hand-written curvature by pieces of the examples: how many are taken together, and whose activations are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from trainers import passes
+from trainers.config import NetConfig
+from trainers.data import Data, Part
+from trainers.engine import flush_denormals
+from trainers.flat import Flat
+from trainers.state import Params
+
+PIECE = 1 << 21  # numbers: activations of examples that are taken together
+KEPT = 1 << 26  # numbers: activations kept from one call to the next, 256 MiB of float32
+
+
+class Linearised(Protocol):
+    """One piece of examples about a point; sums over the piece, `passes.delta_factor` left out."""
+
+    def fetch(self, part: Part, rows: Tensor | slice) -> None:
+        """Take the examples."""
+
+    def losses(self, point: Flat, total: Tensor) -> None:
+        """Run forward at a point, keep what the rest needs, and add the examples' losses to `total` [], float64."""
+
+    def gradient(self, point: Flat, into: Flat, beta: float, alpha: float) -> None:
+        """Make into = beta*into + alpha*g."""
+
+    def squares(self, point: Flat, into: Flat, beta: float, alpha: float) -> None:
+        """Make into = beta*into + alpha*s, s being the sum of squares of each example's gradient."""
+
+    def product(self, point: Flat, along: Flat, into: Flat, beta: float, alpha: float, structural: float) -> None:
+        """Make into = beta*into + alpha*(G + structural*S) along; see `trainers.curvature.Curvature.product`."""
+
+
+Kind = Callable[[NetConfig, int, Data, "Shared"], Linearised]
+"""Makes a piece of so many examples."""
+
+
+class Shared:
+    """Buffers that all pieces use in turn, by name; a smaller piece has the front of a larger one's."""
+
+    def __init__(self, like: Tensor) -> None:
+        self._like = like
+        self._buffers: dict[str, Tensor] = {}
+
+    def own(self, *shape: int) -> Tensor:
+        """Return a new buffer."""
+        return self._like.new_empty(shape)
+
+    def take(self, name: str, *shape: int) -> Tensor:
+        """Return the buffer of a name, which has at least this many numbers, in a shape."""
+        numbers = torch.Size(shape).numel()
+        if name not in self._buffers or len(self._buffers[name]) < numbers:
+            self._buffers[name] = self._like.new_empty(numbers)
+        return self._buffers[name][:numbers].view(shape)
+
+
+class Pieces:
+    """See `trainers.curvature.Curvature`. Of examples beyond `kept` numbers the activations are made anew each time.
+
+    The gradient of those is taken on the way, in `at`, so that one gradient never costs two forward passes.
+    """
+
+    def __init__(self, net: NetConfig, data: Data, kind: Kind, piece: int = PIECE, kept: int = KEPT) -> None:
+        self.net, self.data = net, data
+        self._kind = kind
+        each = _numbers(net)
+        self._examples = max(1, piece // each)
+        self._limit = max(1, kept // (each * self._examples))
+        self._factor = passes.delta_factor(net.loss)
+        with torch.inference_mode():
+            like = torch.empty(0, device=data.device, dtype=data.dtype)
+            self._shared = Shared(like)
+            self._point, self._other, self._along, self._into, self._rest = (Flat(net, like) for _ in range(5))
+            self._total = torch.zeros((), device=data.device, dtype=torch.float64)
+        self.size = len(self._point.vector)
+        self._made: dict[tuple[int, int], Linearised] = {}  # by place, the last for all beyond the limit, and size
+        self._part: Part | None = None
+        self._spans: list[Tensor | slice] = []
+        self._count = 0
+
+    def pack(self, params: Params) -> Tensor:  # noqa: D102 - on the protocol
+        flat = Flat(self.net, torch.empty(0, device=self.data.device, dtype=self.data.dtype))
+        flat.load(params)
+        return flat.vector
+
+    def unpack(self, vector: Tensor) -> Params:  # noqa: D102
+        flat = Flat(self.net, torch.empty(0, device=self.data.device, dtype=self.data.dtype))
+        flat.vector.copy_(vector)
+        return flat.save()
+
+    @torch.inference_mode()
+    def at(self, theta: Tensor, part: Part, rows: Tensor | slice) -> float:  # noqa: D102
+        flush_denormals()
+        self._point.vector.copy_(theta)
+        self._part, self._spans = part, list(_spans(rows, len(part.inputs), self._examples))
+        self._count = sum(_length(span) for span in self._spans)
+        self._total.zero_()
+        for place in range(len(self._spans)):
+            piece = self._run(place)
+            if place >= self._limit:
+                piece.gradient(self._point, self._rest, float(place > self._limit), 1.0)
+        return float(self._total) / self._count
+
+    @torch.inference_mode()
+    def gradient(self, out: Tensor) -> None:  # noqa: D102
+        assert self._part is not None, "at no point yet"
+        alpha = self._factor / self._count
+        for place in range(min(self._limit, len(self._spans))):
+            self._piece(place).gradient(self._point, self._into, float(place > 0), alpha)
+        if len(self._spans) > self._limit:
+            self._into.vector.add_(self._rest.vector, alpha=alpha)
+        out.copy_(self._into.vector)
+
+    @torch.inference_mode()
+    def squares(self, out: Tensor) -> None:  # noqa: D102
+        for place in range(len(self._spans)):
+            piece = self._piece(place) if place < self._limit else self._run(place)
+            piece.squares(self._point, self._into, float(place > 0), self._factor**2 / self._count)
+        out.copy_(self._into.vector)
+
+    @torch.inference_mode()
+    def product(self, v: Tensor, out: Tensor, structural: float = 0.0) -> None:  # noqa: D102
+        self._along.vector.copy_(v)
+        alpha = self._factor / self._count
+        for place in range(len(self._spans)):
+            piece = self._piece(place) if place < self._limit else self._run(place)
+            piece.product(self._point, self._along, self._into, float(place > 0), alpha, structural / self._factor)
+        out.copy_(self._into.vector)
+
+    @torch.inference_mode()
+    def loss(self, theta: Tensor, part: Part, rows: Tensor | slice) -> float:  # noqa: D102
+        flush_denormals()
+        self._other.vector.copy_(theta)
+        self._total.zero_()
+        count = 0
+        for span in _spans(rows, len(part.inputs), self._examples):
+            piece = self._of(self._limit, _length(span))
+            piece.fetch(part, span)
+            piece.losses(self._other, self._total)
+            count += _length(span)
+        return float(self._total) / count
+
+    def _run(self, place: int) -> Linearised:
+        """Run a piece forward at the point, its losses added to the total."""
+        assert self._part is not None, "at no point yet"
+        piece = self._piece(place)
+        piece.fetch(self._part, self._spans[place])
+        piece.losses(self._point, self._total)
+        return piece
+
+    def _piece(self, place: int) -> Linearised:
+        return self._of(min(place, self._limit), _length(self._spans[place]))
+
+    def _of(self, place: int, examples: int) -> Linearised:
+        """Return the piece of a place; it is made again when it has another size, of which it keeps the last only."""
+        if (place, examples) not in self._made:
+            for key in [key for key in self._made if key[0] == place]:
+                if place < self._limit:
+                    del self._made[key]
+            self._made[place, examples] = self._kind(self.net, examples, self.data, self._shared)
+        return self._made[place, examples]
+
+
+def _numbers(net: NetConfig) -> int:
+    """Return how many numbers are kept of one example."""
+    each = sum(net.widths)
+    return net.steps * each if net.steps else each + sum(net.widths[2:-1]) * bool(net.eta)
+
+
+def _spans(rows: Tensor | slice, examples: int, most: int) -> Iterator[Tensor | slice]:
+    """Cut examples into pieces of one size, the last excepted. Raises ValueError when there are none."""
+    if isinstance(rows, slice):
+        start, stop, step = rows.indices(examples)
+        if step != 1:
+            rows = torch.arange(start, stop, step)
+        else:
+            length = stop - start
+    if isinstance(rows, Tensor):
+        start, length = 0, len(rows)
+    if length < 1:
+        raise ValueError("curvature: no examples")
+    pieces = -(-length // most)
+    each = -(-length // pieces)
+    for first in range(start, start + length, each):
+        last = min(first + each, start + length)
+        yield rows[first:last] if isinstance(rows, Tensor) else slice(first, last)
+
+
+def _length(span: Tensor | slice) -> int:
+    return len(span) if isinstance(span, Tensor) else span.stop - span.start
