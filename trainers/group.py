@@ -16,6 +16,7 @@ from trainers.config import NetConfig, TrialConfig
 from trainers.data import Data
 from trainers.diagnostics import Diagnostics, Series
 from trainers.engine import Engine
+from trainers.hf_engine import HFEngine
 from trainers.loop import LoopEngine
 from trainers.module import ModuleEngine
 from trainers.stack import StackedEngine
@@ -33,10 +34,12 @@ _Key = tuple[str, str]
 
 
 def make_engine(name: str, net: NetConfig, batch: int, data: Data, family: str = "momentum") -> Engine:
-    """Make an engine by name, for methods of one family.
+    """Make an engine by name, for methods of one family; hf has its own, whatever the name.
 
     Raises ValueError when there is none of that name, or the family cannot train the net.
     """
+    if family == "hf":
+        return HFEngine(net, batch, data, family)
     if name not in _ENGINES:
         raise ValueError(f"engine {name!r}: one of {', '.join(_ENGINES)}")
     if (name == "module") != bool(net.module):
@@ -100,9 +103,15 @@ class Group:
     def evaluate(self, numbers: Iterable[int]) -> dict[int, dict[str, float]]:
         """Return the task's objectives of each trial, on the first `eval_examples` examples of train and valid.
 
-        Those of a diverged trial are NaN.
+        Those of a diverged trial are NaN. What its engine has to say besides (`HFEngine.notes`) comes with them.
         """
-        return self._evaluate(self._engines, list(numbers))
+        numbers = list(numbers)
+        measured = self._evaluate(self._engines, numbers)
+        for number in numbers:
+            engine = self._engines[self._keys[number]]
+            if isinstance(engine, HFEngine):
+                measured[number] |= engine.notes(number)
+        return measured
 
     def fork(self, numbers: Iterable[int], updates: int, mu: float) -> dict[int, dict[str, float]]:
         """Return the objectives after `updates` more updates at min(mu_t, mu); the trials stay as they are.
@@ -168,11 +177,15 @@ class Group:
     def _engine(self, engines: dict[_Key, Engine], key: _Key, config: TrialConfig) -> Engine:
         if key not in engines:
             shape, family = key
-            if not isinstance(self._names, str) and shape not in self._names:
-                raise ValueError(f"no engine was chosen for shape {shape}; chosen: {', '.join(self._names)}")
-            name = self._names if isinstance(self._names, str) else self._names[shape]
-            engines[key] = make_engine(name, config.net, config.batch, self._data, family)
+            engines[key] = make_engine(self._name(shape, family), config.net, config.batch, self._data, family)
         return engines[key]
+
+    def _name(self, shape: str, family: str) -> str:
+        if family == "hf" or isinstance(self._names, str):
+            return "hf" if family == "hf" else str(self._names)
+        if shape not in self._names:
+            raise ValueError(f"no engine was chosen for shape {shape}; chosen: {', '.join(self._names)}")
+        return self._names[shape]
 
     def _by_engine(self, numbers: Iterable[int]) -> dict[_Key, list[int]]:
         engines: dict[_Key, list[int]] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 Params = list[tuple[Tensor, Tensor]]
 
+_SCALAR = "scalar:"
+"""What names of scalars begin with, among a state's arrays."""
+
 
 @dataclass
 class TrialState:
@@ -27,8 +30,10 @@ class TrialState:
 
     `params` are theta itself, never NAG's look-ahead point. Of adam and adamw `velocity` holds the running mean of the
     gradient and `second` that of its square, both uncorrected; of diagonal `second` holds the running mean of the
-    curvature and `velocity` zeros; methods with momentum have no `second`. `diverged_at` is the first update whose
-    output delta was not finite, None while there is none.
+    curvature and `velocity` zeros; methods with momentum have no `second`. Of hf `velocity` holds CG's last solution
+    and `second` the theta that comes next, theta itself while none is known. `scalars` are the numbers that an engine
+    keeps besides, by name: most methods have none, theirs following from the update. `diverged_at` is the first update
+    whose output delta was not finite, None while there is none.
     """
 
     update: int
@@ -36,9 +41,13 @@ class TrialState:
     velocity: Params
     diverged_at: int | None = None
     second: Params | None = None
+    scalars: dict[str, float] = field(default_factory=dict)
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
-        """Name every number: update, diverged_at (-1 for None), w0, b0, vw0, vb0, w1, ..., and sw0, sb0, ... if any."""
+        """Name every number: update, diverged_at (-1 for None), w0, b0, vw0, vb0, w1, ..., and sw0, sb0, ... if any.
+
+        Each scalar is `scalar:NAME`, a float64.
+        """
         arrays = {
             "update": np.array(self.update, dtype=np.int64),
             "diverged_at": np.array(-1 if self.diverged_at is None else self.diverged_at, dtype=np.int64),
@@ -47,6 +56,8 @@ class TrialState:
             for layer, (weights, biases) in enumerate(layers):
                 arrays[f"{prefix}w{layer}"] = weights.cpu().numpy()
                 arrays[f"{prefix}b{layer}"] = biases.cpu().numpy()
+        for name, value in self.scalars.items():
+            arrays[_SCALAR + name] = np.array(value, dtype=np.float64)
         return arrays
 
     @classmethod
@@ -62,7 +73,8 @@ class TrialState:
 
         diverged = int(arrays["diverged_at"])
         second = read("s") if "sw0" in arrays else None
-        return cls(int(arrays["update"]), read(""), read("v"), None if diverged < 0 else diverged, second)
+        scalars = {name[len(_SCALAR) :]: float(arrays[name]) for name in arrays if name.startswith(_SCALAR)}
+        return cls(int(arrays["update"]), read(""), read("v"), None if diverged < 0 else diverged, second, scalars)
 
     def clone(self) -> TrialState:
         """Copy every tensor."""
@@ -71,7 +83,8 @@ class TrialState:
             return [(w.clone(), b.clone()) for w, b in layers]
 
         second = None if self.second is None else copy(self.second)
-        return TrialState(self.update, copy(self.params), copy(self.velocity), self.diverged_at, second)
+        params, velocity = copy(self.params), copy(self.velocity)
+        return TrialState(self.update, params, velocity, self.diverged_at, second, dict(self.scalars))
 
     def is_finite(self) -> bool:
         """Whether all its numbers are finite."""
@@ -90,7 +103,7 @@ def initial_state(
     device: str | torch.device = "cpu",
     data: Data | None = None,
 ) -> TrialState:
-    """Return a trial before its first update: the weights of its init, all running means and the velocity 0.
+    """Return a trial before its first update: the weights of its init, the rest 0.
 
     `data` are needed by the init `pretrained` only. Raises ValueError where they are missing.
     """

@@ -10,12 +10,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainers.config import MOMENTUM_METHODS, InitConfig, MethodConfig, NetConfig, SeedConfig, TaskInfo, TrialConfig
+from trainers.config import (
+    METHODS,
+    MOMENTUM_METHODS,
+    InitConfig,
+    MethodConfig,
+    NetConfig,
+    SeedConfig,
+    TaskInfo,
+    TrialConfig,
+)
 from trainers.data import Data
 from trainers.state import Params, TrialState
 from trainers.tasks import Split, Task
 
 BATCH = 8
+FIRST_ORDER = tuple(method for method in METHODS if method != "hf")
+"""What the serial twin trains; the twin of hf is in hf_twin.py."""
 AUTOENCODER = NetConfig((12, 9, 4, 9, 12), ("sigmoid", "linear", "sigmoid"), "logistic")
 RESIDUAL = NetConfig((7, 9, 9, 9, 3), ("tanh", "softsign", "relu"), "softmax", eta=(0.7, 0.4))
 NETS = {

@@ -3,9 +3,20 @@ from dataclasses import replace
 
 import pytest
 
-from tests.trainers.cases import AUTOENCODER, NETS, RESIDUAL, data, distance, same_bits, task, trial, trials
+from tests.trainers.cases import (
+    AUTOENCODER,
+    FIRST_ORDER,
+    NETS,
+    RESIDUAL,
+    data,
+    distance,
+    same_bits,
+    task,
+    trial,
+    trials,
+)
 from trainers.calibrate import shape_key
-from trainers.config import METHODS, NetConfig
+from trainers.config import NetConfig
 from trainers.group import Group
 from trainers.serial import SerialTrial
 
@@ -86,7 +97,7 @@ def test_divergence_is_a_result(engines: str) -> None:
 
 
 @BOTH
-@pytest.mark.parametrize("kind", METHODS)
+@pytest.mark.parametrize("kind", FIRST_ORDER)
 @pytest.mark.parametrize("net", [AUTOENCODER, NETS["squared-sigmoid"], NETS["mlp-tanh"], RESIDUAL])
 def test_a_diverged_trial_never_scores_well(engines: str, kind: str, net: NetConfig) -> None:
     group = Group(task(net), engines, dtype="float32", eval_examples=20)
@@ -120,11 +131,11 @@ def test_infinite_weights_that_answer_score_nothing(engines: str) -> None:
 @BOTH
 def test_methods_of_all_families_share_a_group(engines: str) -> None:
     group = Group(task(AUTOENCODER), engines, dtype="float64", eval_examples=20)
-    configs = [trial(AUTOENCODER, number, kind, 0.01) for number, kind in enumerate(METHODS)]
+    configs = [trial(AUTOENCODER, number, kind, 0.01) for number, kind in enumerate(FIRST_ORDER)]
     for config in configs:
         group.add(config)
-    group.advance(dict.fromkeys(range(len(METHODS)), 9))
-    measured, forked = group.evaluate(range(len(METHODS))), group.fork(range(len(METHODS)), 3, 0.1)
+    group.advance(dict.fromkeys(range(len(FIRST_ORDER)), 9))
+    measured, forked = group.evaluate(range(len(FIRST_ORDER))), group.fork(range(len(FIRST_ORDER)), 3, 0.1)
     tensors = data(AUTOENCODER)
     for config in configs:
         twin = SerialTrial(config, tensors)

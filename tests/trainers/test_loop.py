@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tests.trainers.cases import BATCH, NETS, RESIDUAL, data, distance, same_bits, task, trial
-from trainers.config import METHODS, MethodConfig, NetConfig
+from tests.trainers.cases import BATCH, FIRST_ORDER, NETS, RESIDUAL, data, distance, same_bits, task, trial
+from trainers.config import MethodConfig, NetConfig
 from trainers.data import Data
 from trainers.flat import row_blocks
 from trainers.loop import LoopEngine
@@ -36,7 +36,7 @@ def alone(net: NetConfig, number: int, kind: str) -> TrialState:
 
 
 @SHAPES
-@pytest.mark.parametrize("kind", METHODS)
+@pytest.mark.parametrize("kind", FIRST_ORDER)
 def test_bits_do_not_depend_on_slot_neighbours_nan_compaction_or_refill(net: NetConfig, kind: str) -> None:
     expected = alone(net, 3, kind)
     one, other, third = OTHERS[MethodConfig(kind, 1).family]

@@ -14,13 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.trainers.cases import BATCH, distance
+from tests.trainers.cases import BATCH, FIRST_ORDER, distance
 from trainers.config import (
     ACTIVATIONS,
     ENGINES,
     INITS,
     LR_SCHEDULES,
-    METHODS,
     MU_SCHEDULES,
     InitConfig,
     MethodConfig,
@@ -39,7 +38,7 @@ MODELS = (*(f"mlp-{activation}" for activation in ACTIVATIONS), "autoencoder", "
 SEQUENCES = ("sequence-softmax", "sequence-squared", "sequence-logistic", "every-step")
 DIMENSIONS: dict[str, tuple[str, ...]] = {
     "model": MODELS,
-    "method": (*(m for m in METHODS if m != "nag"), *(f"nag-{schedule}" for schedule in MU_SCHEDULES)),
+    "method": (*(m for m in FIRST_ORDER if m != "nag"), *(f"nag-{schedule}" for schedule in MU_SCHEDULES)),
     "init": INITS,
     "task": ("classification", "autoencoder-logistic", "autoencoder-squared", *SEQUENCES),
     "lr": (*LR_SCHEDULES, "warm-up"),

@@ -8,8 +8,20 @@ import numpy as np
 import pytest
 import torch
 
-from tests.trainers.cases import AUTOENCODER, BATCH, NETS, data, distance, distances, same_bits, task, trial, trials
-from trainers.config import METHODS, InitConfig, MethodConfig, NetConfig, SeedConfig, TrialConfig
+from tests.trainers.cases import (
+    AUTOENCODER,
+    BATCH,
+    FIRST_ORDER,
+    NETS,
+    data,
+    distance,
+    distances,
+    same_bits,
+    task,
+    trial,
+    trials,
+)
+from trainers.config import InitConfig, MethodConfig, NetConfig, SeedConfig, TrialConfig
 from trainers.data import Data
 from trainers.serial import SerialTrial
 from trainers.stack import StackedEngine
@@ -108,7 +120,7 @@ def test_a_nan_slot_leaves_its_neighbours_bits_in_every_family(shape: str, famil
         assert all(same_bits(other, state) for other in poisoned)
 
 
-@pytest.mark.parametrize("kind", METHODS)
+@pytest.mark.parametrize("kind", FIRST_ORDER)
 def test_a_state_survives_the_way_in_out_and_through_arrays(kind: str) -> None:
     net, batch = WIDTHS["plain"]
     config = TrialConfig(0, net, InitConfig("he"), MethodConfig(kind, 0.01, 0.9), 300, batch, SeedConfig(3))
