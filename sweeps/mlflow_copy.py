@@ -13,13 +13,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sweeps import tracked
+from sweeps import tracked, tracked_comparison
 from sweeps.history import History, Trial
+from sweeps.mlflow_verdict import Verdict
 from sweeps.store import atomic_write
 
 EARLY_S = 10.0  # a trial that runs longer is shown while it runs, and updated this often
 LEASE_S = 180.0  # how long a parent run may be RUNNING without a sign of life
-ARTIFACTS = ("spec.json", "report.html", "trials.parquet")
+ARTIFACTS = ("spec.json", "report.html", "trials.parquet", tracked_comparison.FILE)
 _MAP = "mlflow.json"
 
 
@@ -45,6 +46,7 @@ class Copy:
         self._leased_at = 0.0
         self._uploaded: dict[str, list[int]] = {}
         self._written: Any = None
+        self._verdict = Verdict(folder, client)
         self._known = False
         self._doubtful = False
 
@@ -65,17 +67,26 @@ class Copy:
             self._look(history)
         self._begin(history)
         over = final or history.closed is not None
+        if over:
+            self._verdict.refresh(history)
         for trial in history.trials.values():
             if trial.number not in self.done:
                 go_on()
                 self._push_trial(follower, trial, over)
         if over:
+            self._settle(history, go_on)
             self._upload()
             if self._doubtful:  # a request that timed out may have been carried out since
                 self._look(history)
                 self._doubtful = False
+                self._settle(history, go_on)
             self._finish(history, final)
         self._remember(history)
+
+    def _settle(self, history: History, go_on: Callable[[], None]) -> None:
+        uids = {n: tracked.trial_uid(history.sweep_id, history.trials[n]) for n in sorted(self.done)}
+        runs = {number: self._children[uid][0] for number, uid in uids.items()}
+        self._verdict.settle(self.parent, runs, history, go_on)
 
     def _look(self, history: History) -> None:
         """Ask MLflow what it holds of this sweep, and remove what must not be there."""
@@ -90,10 +101,10 @@ class Copy:
             self._experiment_id = client.create_experiment(self.experiment, **place)
         else:
             self._experiment_id = found.experiment_id
-        ours = " and ".join(f"tags.`{name}` = '{value}'" for name, value in tracked.identity(history).items())
+        filters = " and ".join(f"tags.`{name}` = '{value}'" for name, value in tracked.identity(history).items())
         runs, token = [], None
         while True:
-            page = client.search_runs([self._experiment_id], ours, page_token=token)
+            page = client.search_runs([self._experiment_id], filters, page_token=token)
             runs.extend(page)
             token = page.token
             if not token:
@@ -117,6 +128,9 @@ class Copy:
                 trial = valid[uid]
                 if trial.state != "running" and status == tracked.trial_status(trial) and not self._repair:
                     self.done.add(trial.number)
+        ours = {run_id for run_id, _ in self._children.values()}
+        parent = next((run for run in runs if run.info.run_id == self.parent), None)
+        self._verdict.looked(parent, [run for run in runs if run.info.run_id in ours])
         self._known = True
 
     def _begin(self, history: History) -> None:
@@ -125,13 +139,13 @@ class Copy:
         if not self.parent:
             tags = {"mlflow.source.name": "musweep", "mlflow.user": os.environ.get("USER", "")}
             start = tracked.millis(history.opened_at or now)
-            tags |= tracked.sweep_tags(history)
+            tags |= tracked.sweep_tags(history, self.spec)
             self.parent = client.create_run(self._experiment_id, start, tags, history.sweep_id).info.run_id
             self._status = "RUNNING"
             self.client.write(self.parent, params=tracked.sweep_params(self.spec))
         elif history.closed is None and self._status != "RUNNING" and not self._repair:
             client.update_run(self.parent, status="RUNNING")
-            self.client.write(self.parent, tags=tracked.sweep_tags(history))
+            self.client.write(self.parent, tags=tracked.sweep_tags(history, self.spec))
             self._status = "RUNNING"
         if history.closed is None and now - self._leased_at > LEASE_S / 3:
             self.client.write(self.parent, tags={"musweep.lease_until": f"{now + LEASE_S:.0f}"})
@@ -160,7 +174,7 @@ class Copy:
         """Create, fill and end a child, each step left out that is not due: three requests for a short trial."""
         sweep_id = follower.history.sweep_id
         uid = tracked.trial_uid(sweep_id, trial)
-        tags = tracked.trial_tags(follower.history, self.parent, trial)
+        tags = tracked.trial_tags(follower.history, self.parent, trial, self.spec)
         run_id, status = self._children.get(uid, ("", ""))
         if not run_id:
             start = tracked.millis(trial.asked_at)
@@ -177,9 +191,13 @@ class Copy:
         ended = trial.state != "running"
         if ended:
             end = tracked.millis(trial.ended_at or follower.now)
-            points += [(name, value, end, trial.updates) for name, value in tracked.final_metrics(trial).items()]
+            points += [
+                (name, value, end, trial.updates) for name, value in tracked.final_metrics(trial, self.spec).items()
+            ]
+            points += self._verdict.first(run_id, trial, end)
         params = tracked.trial_params(trial) if sent is None and with_params else {}
         self.client.write(run_id, points, params, tags)
+        self._verdict.wrote(run_id, points)
         self._sent[trial.number] = (sent or set()) | set(fresh)
         self._sent_at[trial.number] = time.time()
         if ended:
@@ -213,12 +231,16 @@ class Copy:
             return
         trials = history.trials.values()
         end = max((trial.ended_at or 0.0 for trial in trials), default=0.0) or history.opened_at or 0.0
-        objectives = [t.objective for t in trials if t.state == "complete" and t.objective is not None]
+        objectives = [
+            t.objective
+            for t in trials
+            if t.state == "complete" and t.objective is not None and tracked.role(t.stage) == "search"
+        ]
         points = [("trials", float(len(trials)), tracked.millis(end), len(trials))]
         if objectives:
             best = max(objectives) if self.spec.get("mode") == "max" else min(objectives)
             points.append(("best_objective", best, tracked.millis(end), len(trials)))
-        self.client.write(self.parent, points, tags=tracked.sweep_tags(history))
+        self.client.write(self.parent, points, tags=tracked.sweep_tags(history, self.spec))
         self.client.set_terminated(self.parent, status, tracked.millis(end))
         self._status = status
 

@@ -65,14 +65,23 @@ def _nets(config: Mapping[str, Any]) -> dict[str, Any]:
     params: dict[str, Any] = {"batch": config["batch"]}
     if own := net.get("module"):
         params |= {"model": own, "loss": net["loss"]} | {f"model.{k}": v for k, v in json.loads(net["options"]).items()}
-        params |= {"method": method["kind"], "lr": method["lr"]}
-        return params | ({"mu_max": method["mu_max"]} if method["kind"] in ("cm", "nag") else {})
+        return params | _method(method)
     params |= {"widths": "-".join(map(str, net["widths"])), "activations": "-".join(net["hidden"]), "loss": net["loss"]}
     params |= {"init": init["kind"], "init_scale": init["scale"]}
     if init["kind"] == "sparse":
         params["fan_in"] = init["fan_in"]
-    params |= {"method": method["kind"], "lr": method["lr"]}
-    if method["kind"] != "sgd":
+    return params | _method(method)
+
+
+def _method(method: Mapping[str, Any]) -> dict[str, Any]:
+    """What a method is told, and nothing that it does not heed."""
+    kind = method["kind"]
+    if kind == "hf":
+        told = {f"hf_{name}": value for name, value in method["hf"].items() if name != "phases"}
+        phases = method["hf"].get("phases")
+        return {"method": kind, **told} | ({"hf_phases": len(phases)} if phases else {})
+    params = {"method": kind, "lr": method["lr"]}
+    if kind in ("cm", "nag"):
         params |= {"mu_max": method["mu_max"], "mu_step": method["mu_step"]}
         if method["tail_updates"]:
             params |= {"tail_updates": method["tail_updates"], "tail_mu": method["tail_mu"]}
@@ -84,12 +93,31 @@ def identity(history: History) -> dict[str, str]:
     return {SWEEP_ID: history.sweep_id, OPENED_AT: f"{history.opened_at or 0.0:.6f}"}
 
 
-def trial_tags(history: History, parent: str, trial: Trial) -> dict[str, str]:
+def role(stage: str) -> str:
+    """What a stage's trials are there for: search, confirm, or baseline, whether it searches or confirms."""
+    own, _, baseline = stage.partition(":")
+    return "baseline" if baseline else own
+
+
+def data_tags(spec: Mapping[str, Any]) -> dict[str, str]:
+    """What must be known of the data before an error is set beside another's."""
+    data = (spec.get("resolved") or {}).get("data") or {}
+    if not data.get("look_alike"):
+        return {}
+    return {"musweep.look_alike": data.get("source") or "true"}
+
+
+def trial_tags(history: History, parent: str, trial: Trial, spec: Mapping[str, Any]) -> dict[str, str]:
     """What a person filters trials by, and how the mirror finds them again."""
+    method = trial.config["method"]["kind"] if "method" in trial.config else trial.params.get("method", "")
     tags = {
         PARENT: parent,
         **identity(history),
+        **data_tags(spec),
         TRIAL_UID: trial_uid(history.sweep_id, trial),
+        "musweep.role": role(trial.stage),
+        "musweep.baseline": trial.stage.partition(":")[2],
+        "musweep.method": str(method),
         "musweep.state": trial.state,
         "musweep.reason": trial.reason,
         "musweep.doomed": trial.doomed,
@@ -104,9 +132,15 @@ def trial_tags(history: History, parent: str, trial: Trial) -> dict[str, str]:
     return {name: value for name, value in tags.items() if value}
 
 
-def final_metrics(trial: Trial) -> dict[str, float]:
-    """The numbers of an ended trial."""
-    finals = {"updates": float(trial.updates), "work": trial.work, "wall_s": trial.wall_s}
+def final_metrics(trial: Trial, spec: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of an ended trial. `work` is in gradients of one example, `passes` in sweeps over the training set.
+
+    `seconds` are of training. Where examples are drawn online there are no passes.
+    """
+    finals = {"updates": float(trial.updates), "work": trial.work, "seconds": trial.wall_s}
+    examples = ((spec.get("resolved") or {}).get("data") or {}).get("train_examples")
+    if examples:
+        finals["passes"] = trial.work / examples
     return finals if trial.objective is None else {"objective": trial.objective, **finals}
 
 
@@ -130,9 +164,9 @@ def _name(value: Any, key: str) -> Any:
     return value.get(key) if isinstance(value, Mapping) else value
 
 
-def sweep_tags(history: History) -> dict[str, str]:
+def sweep_tags(history: History, spec: Mapping[str, Any]) -> dict[str, str]:
     """Identity and versions of a sweep."""
-    tags = {**identity(history), "musweep.epoch": str(history.epoch)}
+    tags = {**identity(history), **data_tags(spec), "musweep.role": "sweep", "musweep.epoch": str(history.epoch)}
     git = history.versions.get("git", "")
     if git:
         tags["musweep.git_sha"] = git.split("+")[0]

@@ -74,7 +74,7 @@ def wanted(folder: Path, trial: Trial) -> list[tuple[str, int, Any, int]]:
         for name, value in metrics.items()
     ]
     ended = round((trial.ended_at or 0) * 1000)
-    finals = {"updates": trial.updates, "work": trial.work, "wall_s": trial.wall_s, "objective": trial.objective}
+    finals = {"updates": trial.updates, "work": trial.work, "seconds": trial.wall_s, "objective": trial.objective}
     return sorted([*points, *((n, trial.updates, v, ended) for n, v in finals.items() if v is not None)])
 
 
