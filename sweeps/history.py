@@ -10,7 +10,7 @@ Record types (each has `type`, most have `time`, seconds since 1970):
 | promote | trial, update: the trial passed the rung at that update |
 | end | trial, state, reason, stopped_at_rung, objective, updates, work, wall_s, engine, group |
 | extend | trials: the budget grew by so many |
-| close | reason: finished, interrupted, budget |
+| close | reason: finished, interrupted, budget; perhaps note: what could not be done |
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeps import journal
+from sweeps.stages import is_confirm
 
 END_STATES = ("complete", "stopped", "diverged", "failed", "skipped")
 
@@ -57,6 +58,8 @@ class Trial:
     """Where the user's own code failed, as Python tells it."""
     metrics: dict[int, dict[str, float]] = field(default_factory=dict)
     """Metric values by update."""
+    walls: dict[int, float] = field(default_factory=dict)
+    """Seconds of training up to each report, by update."""
     scores: dict[int, float] = field(default_factory=dict)
     """What rungs compare, by update: the objective, or its value on a short fork at low momentum."""
     promoted: set[int] = field(default_factory=set)
@@ -80,8 +83,12 @@ class History:
     trials: dict[int, Trial] = field(default_factory=dict)
     extended: int = 0
     """Trials added to the spec's budget by `--more`."""
+    confirming: bool = False
+    """Whether points are being confirmed, so that the search is over; extending it opens it again."""
     closed: str | None = None
     """Why the last driver left: finished, interrupted, budget; None while one runs or after a crash."""
+    note: str = ""
+    """What the last driver could not do, in words, such as confirm points of a search that found none."""
 
     def apply(self, record: journal.Record) -> None:
         """Fold in one record.
@@ -104,7 +111,7 @@ def _open(history: History, record: journal.Record) -> None:
     history.epoch = record["epoch"]
     history.versions = record["versions"]
     history.opened_at = history.opened_at or record["time"]
-    history.closed = None
+    history.closed, history.note = None, ""
 
 
 def _ask(history: History, record: journal.Record) -> None:
@@ -118,6 +125,7 @@ def _ask(history: History, record: journal.Record) -> None:
         group=record["group"],
         asked_at=record["time"],
     )
+    history.confirming = history.confirming or is_confirm(record["stage"])
 
 
 def _report(history: History, record: journal.Record) -> None:
@@ -131,6 +139,7 @@ def _report(history: History, record: journal.Record) -> None:
         trial.scores[update] = float(entry["score"])
         trial.updates = max(trial.updates, update)
         trial.wall_s += entry["wall_s"]
+        trial.walls[update] = trial.wall_s
         trial.engine = record["engine"]
 
 
@@ -157,10 +166,11 @@ def _end(history: History, record: journal.Record) -> None:
 
 def _extend(history: History, record: journal.Record) -> None:
     history.extended += record["trials"]
+    history.confirming = False
 
 
 def _close(history: History, record: journal.Record) -> None:
-    history.closed = record["reason"]
+    history.closed, history.note = record["reason"], record.get("note", "")
 
 
 _HANDLERS = {
