@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from sweeps import checks_model, checks_reports, checks_trainer
+from sweeps import checks_baselines, checks_hf, checks_model, checks_reports, checks_trainer
 from sweeps.checks_model import init_of, shape_of, values_of
 from sweeps.errors import Problem, nearest
-from sweeps.parameters import Choice, Fixed, Float, Int
+from sweeps.parameters import TUNABLE, Choice, Fixed, Float, Int
 from sweeps.rungs import mu_after, mu_apart_at, mu_reached_at, report_updates, snap
 from sweeps.schema import Fields
 from sweeps.space import Space
-from trainers.config import TaskInfo
+from trainers.config import METHODS, TaskInfo
 from trainers.tasks.options import TaskError
 
 _LARGEST_GRID = 100_000
@@ -21,6 +21,7 @@ _MEMORIES = 5
 
 
 WITH_MOMENTUM = ("cm", "nag")
+_WITH_LR = tuple(name for name in METHODS if name != "hf")
 
 MATTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     **dict.fromkeys(("mu_max", "mu_schedule", "mu_step", "mu_first", "mu_first_updates", "tail_updates", "tail_mu"),
@@ -29,7 +30,8 @@ MATTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "beta2": ("method", ("adam", "adamw", "diagonal")),
     "weight_decay": ("method", ("adamw",)),
     "damping": ("method", ("diagonal",)),
-    **dict.fromkeys(("lr_step", "lr_factor"), ("lr_schedule", ("step",))),
+    **dict.fromkeys(("lr", "lr_schedule", "lr_warmup", "lr_step", "lr_factor"), ("method", _WITH_LR)),
+    **dict.fromkeys((name for name in TUNABLE if name.startswith("hf_")), ("method", ("hf",))),
     "fan_in": ("init", ("sparse", "sparse-distinct", "echo")),
     "kappa": ("init", ("kappa",)),
     **dict.fromkeys(("spectral_radius", "input_scale"), ("init", ("echo",))),
@@ -37,7 +39,8 @@ MATTERS: dict[str, tuple[str, tuple[str, ...]]] = {
 }  # fmt: skip
 """What matters only where another name has one of some values."""
 
-_SCHEDULED = {"mu_step": ("mu_schedule", ("ramp",)),
+_SCHEDULED = {**dict.fromkeys(("lr_step", "lr_factor"), ("lr_schedule", ("step",))),
+              "mu_step": ("mu_schedule", ("ramp",)),
               **dict.fromkeys(("mu_first", "mu_first_updates"), ("mu_schedule", ("first",)))}  # fmt: skip
 """Likewise, beside what MATTERS says."""
 
@@ -50,6 +53,7 @@ def problems(spec: Fields) -> Iterator[Problem]:
         yield from _own_methods(spec)
     yield from _search(spec)
     yield from _early_stopping(spec)
+    yield from checks_baselines.problems(spec)
     if spec.training.tail_updates > spec.training.updates:
         wrong = f"a tail longer than the {spec.training.updates} updates of a trial"
         yield Problem("training.tail_updates", wrong, spec.training.tail_updates, f"0 to {spec.training.updates}")
@@ -74,6 +78,7 @@ def _own_methods(spec: Fields) -> Iterator[Problem]:
         return
     yield from spec.space.problems()
     yield from checks_model.problems(spec, shape)
+    yield from checks_hf.problems(spec, shape)
     yield from _objective(spec, shape.info)
     yield from checks_reports.problems(spec, shape.info)
     yield from _diagnostics(spec)
@@ -166,7 +171,7 @@ def warnings(spec: Fields, rungs: list[int]) -> Iterator[str]:
 def _method_warnings(spec: Fields, rungs: list[int]) -> Iterator[str]:
     """Momenta that cannot be told apart, and what has no effect."""
     yield from _momentum_warnings(spec, rungs)
-    yield from _no_effect(spec)
+    yield from no_effect(spec)
     space = spec.space
     if "tail_mu" in space.searched and "tail_updates" not in space and not spec.training.tail_updates:
         yield "space.tail_mu has no effect: training.tail_updates is 0"
@@ -201,7 +206,7 @@ def _search_warnings(spec: Fields, rungs: list[int]) -> Iterator[str]:
         yield "early_stopping: no report falls where a rung could be; raise training.reports or updates"
 
 
-def _no_effect(spec: Fields) -> Iterator[str]:
+def no_effect(spec: Fields) -> Iterator[str]:
     """Parameters that are searched where they do nothing."""
     fallbacks = {"init": init_of(spec, shape_of(spec))}
     for name in spec.space.searched:

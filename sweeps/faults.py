@@ -10,9 +10,10 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from sweeps.errors import ABSENT, Problem, ProblemsError, nearest
+from sweeps.errors import ABSENT, Problem, ProblemsError, SpecError, nearest
 from sweeps.parameters import KINDS, Choice, Fixed, Float, Int, expand
 from sweeps.schema import Fields
+from sweeps.schema_baselines import BASELINES
 
 _PLAIN = {
     "bool_type": ("neither true nor false", "true, false"),
@@ -68,6 +69,8 @@ def _siblings(loc: Sequence[str | int]) -> list[str]:
         kind = {"float": Float, "int": Int, "choice": Choice, "fixed": Fixed}[str(loc[2])]
         return [field.name for field in dataclasses.fields(kind)]
     section: type[BaseModel] | None = Fields
+    if loc[0] == "baselines":
+        section, loc = BASELINES[str(loc[2])], loc[3:]
     for key in loc[:-1]:
         if isinstance(key, int):  # an item of a list
             continue
@@ -96,7 +99,10 @@ def _one(error: ErrorDetails) -> list[Problem]:
         return []
     if isinstance(inner := ctx.get("error"), ProblemsError):
         return inner.problems
-    shown = loc[:2] + loc[3:] if len(loc) > 2 and loc[0] == "space" and loc[2] in KINDS else loc
+    tagged = len(loc) > 2 and (
+        (loc[0] == "space" and loc[2] in KINDS) or (loc[0] == "baselines" and loc[2] in BASELINES)
+    )
+    shown = loc[:2] + loc[3:] if tagged else loc
     path, value = ".".join(map(str, shown)), error["input"]
     if kind == "problem":
         if below := ctx["below"]:
@@ -106,6 +112,10 @@ def _one(error: ErrorDetails) -> list[Problem]:
         return [Problem(path, ctx["wrong"], value, ctx["allowed"], ctx["hint"])]
     if kind in ("extra_forbidden", "unexpected_keyword_argument"):
         return [_unknown(path, value, loc)]
+    if kind in ("union_tag_invalid", "union_tag_not_found"):  # parameters have refused theirs before
+        told = value.get("kind", ABSENT) if isinstance(value, dict) else ABSENT
+        wrong = "a baseline needs a kind" if kind == "union_tag_not_found" else "unknown kind of baseline"
+        return [Problem(f"{path}.kind", wrong, told, ", ".join(BASELINES), nearest(told, BASELINES))]
     if kind == "missing":
         return [Problem(path, "missing", ABSENT)]
     if kind == "literal_error":
@@ -114,6 +124,8 @@ def _one(error: ErrorDetails) -> list[Problem]:
     if kind in _BOUNDS:
         bound, words = _BOUNDS[kind]
         return [Problem(path, "out of range", value, words.format(f"{ctx[bound]:g}"))]
+    if kind == "model_attributes_type" and loc[0] == "baselines":
+        return [Problem(path, "not a section", value, "keys with values, as in {kind: hf}")]
     wrong, allowed = _PLAIN.get(kind, (error["msg"], ""))
     hint = _BOOLS.get(str(value).lower(), "") if kind == "bool_type" else ""
     return [Problem(path, wrong, value, allowed, hint)]
@@ -122,3 +134,12 @@ def _one(error: ErrorDetails) -> list[Problem]:
 def problems_of(error: ValidationError) -> list[Problem]:
     """Everything that pydantic, or our own checks through it, found wrong."""
     return [problem for found in error.errors(include_url=False) for problem in _one(found)]
+
+
+def problems_in(error: ValueError) -> list[Problem]:
+    """What made a spec be refused, whether pydantic says so or we. Raises the error if it is about no spec."""
+    if isinstance(error, SpecError):
+        return error.errors
+    if not isinstance(error, ValidationError):
+        raise error
+    return problems_of(error)

@@ -59,6 +59,7 @@ class SweepBaseline(Section):
     """Its folder, or its id in `storage`."""
 
 
+BASELINES: dict[str, type[Section]] = {"hf": HFBaseline, "published": PublishedBaseline, "sweep": SweepBaseline}
 Baseline = Annotated[HFBaseline | PublishedBaseline | SweepBaseline, Field(discriminator="kind")]
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError, model_validator
 
-from sweeps import checks, checks_model, describe, faults, modules, reading, rungs
+from sweeps import checks, checks_baselines, checks_hf, checks_model, describe, faults, modules, reading, rungs
 from sweeps.errors import Problem, ProblemsError, SpecError, nearest
 from sweeps.schema import Fields
 from sweeps.shapes import Shape
@@ -57,20 +57,23 @@ class SweepSpec(Fields):
                 apart = "depth" in self.space.searched and not self.trainer
                 own["compare_within"] = ["depth"] if apart else []
             self.early_stopping = self.early_stopping.model_copy(update=own)
-        return self if self.trainer else self._resolve_nets()
+        if not self.trainer:
+            self._resolve_nets()
+        if found := list(checks_baselines.derived(self)):
+            raise ProblemsError(found)
+        return self
 
-    def _resolve_nets(self) -> SweepSpec:
+    def _resolve_nets(self) -> None:
         """Fill in what the task implies for the nets."""
         shape = self.shape
         if shape.own:
-            return self
+            return
         own: dict[str, Any] = {"kind": shape.kind, "activation": self.model.activation or shape.activation}
         if self.model.depth is None and not self._always("depth"):
             own |= {"depth": shape.depth}
         own["width"] = self.model.width or shape.width
         self.model = self.model.model_copy(update=own)
         self.training = self.training.model_copy(update={"init": checks_model.init_of(self, shape)})
-        return self
 
     def _always(self, name: str) -> bool:
         """Whether every trial takes a name from the space."""
@@ -140,7 +143,7 @@ class SweepSpec(Fields):
 
     def warnings(self) -> list[str]:
         """What is allowed but likely not meant, one line each."""
-        return list(checks.warnings(self, self.rungs()))
+        return [*checks.warnings(self, self.rungs()), *checks_hf.warnings(self), *checks_baselines.warnings(self)]
 
     def point_id(self, params: Mapping[str, Any]) -> str:
         """A short name of a point, equal for equal points."""
@@ -260,6 +263,8 @@ def load(path: str | Path, overrides: Iterable[str] = (), protocol: str | None =
         raise SpecError([*missing, *more], source, overridden) from None
     if missing:
         raise SpecError(missing, source, overridden)
+    if path.suffix != ".json" and (away := list(checks_baselines.nowhere(spec))):
+        raise SpecError(away, source, overridden)
     return spec
 
 
