@@ -8,12 +8,19 @@ gradients and no matrix is ever formed.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
+from trainers import passes
 from trainers.config import NetConfig
+from trainers.curvature_feedforward import Linearised
+from trainers.curvature_pieces import KEPT, PIECE, Kind, Pieces
+from trainers.curvature_recurrent import LinearisedRecurrent
 from trainers.data import Data, Part
+from trainers.flat import Flat
 from trainers.state import Params
 
 
@@ -58,12 +65,21 @@ class Curvature(Protocol):
         """Return the mean loss at another point or of other examples; what `at` was given stays."""
 
 
-def curvature(net: NetConfig, data: Data) -> Curvature:
+def curvature(net: NetConfig, data: Data, piece: int = PIECE, kept: int = KEPT) -> Curvature:
     """Make the curvature of a net of any kind, in buffers of its own.
 
+    `piece` is how many numbers, activations of some examples, are worked on together; of at most `kept` they stay in
+    memory until the next `at`, and those of further examples are made again for each product.
     Raises TaskError when a net of the user's own cannot be made.
     """
-    from trainers.curvature_feedforward import Linearised
-    from trainers.curvature_pieces import Pieces
+    like, factor = torch.empty(0, device=data.device, dtype=data.dtype), passes.delta_factor(net.loss)
+    with torch.inference_mode(False):  # what is made once serves inside and outside
+        if net.module:
+            from trainers.curvature_module import module_kind
 
-    return Pieces(net, data, Linearised)
+            return Pieces(module_kind(net, data), piece, kept)
+        if net.steps:
+            numbers, make = net.steps * (sum(net.widths) + 1), partial(LinearisedRecurrent, net, data)
+            return Pieces(Kind(make, partial(Flat, net, like), numbers, factor), piece, kept)
+        numbers = sum(net.widths) + sum(net.widths[2:-1]) * bool(net.eta)
+        return Pieces(Kind(partial(Linearised, net, data), partial(Flat, net, like), numbers, factor), piece, kept)

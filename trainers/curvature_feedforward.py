@@ -18,7 +18,7 @@ _KEPT = ("h", "module")
 class Linearised(FeedForward):
     """See `trainers.curvature_pieces.Linearised`. Once it is run forward, h[-1] holds what the logits predict."""
 
-    def __init__(self, net: NetConfig, examples: int, data: Data, shared: Shared) -> None:
+    def __init__(self, net: NetConfig, data: Data, examples: int, shared: Shared) -> None:
         def take(name: str, *shape: int) -> Tensor:
             return shared.own(*shape) if name in _KEPT else shared.take(name, *shape)
 
@@ -34,7 +34,7 @@ class Linearised(FeedForward):
     def losses(self, point: Flat, total: Tensor) -> None:  # noqa: D102
         self.run(point)
         z = self.h[-1]
-        total.add_(models.loss(self.net, z, self.expected).double(), alpha=len(z))
+        total.add_(models.losses(self.net, z, self.expected).sum(dtype=torch.float64))
         passes.predict(self.net.loss, z, z)
 
     def gradient(self, point: Flat, into: Flat, beta: float, alpha: float) -> None:  # noqa: D102

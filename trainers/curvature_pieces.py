@@ -3,43 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
-from trainers import passes
-from trainers.config import NetConfig
-from trainers.data import Data, Part
+from trainers.data import Part
 from trainers.engine import flush_denormals
-from trainers.flat import Flat
 from trainers.state import Params
 
 PIECE = 1 << 21  # numbers: activations of examples that are taken together
 KEPT = 1 << 26  # numbers: activations kept from one call to the next, 256 MiB of float32
 
 
-class Linearised(Protocol):
+class Vector(Protocol):
+    """All parameters as one vector, as `trainers.flat.Flat`."""
+
+    vector: Tensor
+
+    def load(self, params: Params) -> None:
+        """Copy parameters in."""
+
+    def save(self) -> Params:
+        """Copy them out."""
+
+
+V = TypeVar("V", bound=Vector)
+Of = TypeVar("Of", bound=Vector, contravariant=True)
+
+
+class Linearised(Protocol[Of]):
     """One piece of examples about a point; sums over the piece, `passes.delta_factor` left out."""
 
     def fetch(self, part: Part, rows: Tensor | slice) -> None:
         """Take the examples."""
 
-    def losses(self, point: Flat, total: Tensor) -> None:
+    def losses(self, point: Of, total: Tensor) -> None:
         """Run forward at a point, keep what the rest needs, and add the examples' losses to `total` [], float64."""
 
-    def gradient(self, point: Flat, into: Flat, beta: float, alpha: float) -> None:
-        """Make into = beta*into + alpha*g."""
+    def gradient(self, point: Of, into: Of, beta: float, alpha: float) -> None:
+        """Make into = beta*into + alpha*g. All that have `point` are given the one of the last `losses`."""
 
-    def squares(self, point: Flat, into: Flat, beta: float, alpha: float) -> None:
+    def squares(self, point: Of, into: Of, beta: float, alpha: float) -> None:
         """Make into = beta*into + alpha*s, s being the sum of squares of each example's gradient."""
 
-    def product(self, point: Flat, along: Flat, into: Flat, beta: float, alpha: float, structural: float) -> None:
+    def product(self, point: Of, along: Of, into: Of, beta: float, alpha: float, structural: float) -> None:
         """Make into = beta*into + alpha*(G + structural*S) along; see `trainers.curvature.Curvature.product`."""
-
-
-Kind = Callable[[NetConfig, int, Data, "Shared"], Linearised]
-"""Makes a piece of so many examples."""
 
 
 class Shared:
@@ -61,41 +71,50 @@ class Shared:
         return self._buffers[name][:numbers].view(shape)
 
 
-class Pieces:
+@dataclass(frozen=True)
+class Kind(Generic[V]):
+    """What `Pieces` has to know of a kind of net."""
+
+    make: Callable[[int, Shared], Linearised[V]]
+    """Makes a piece of so many examples."""
+    vector: Callable[[], V]
+    """Makes a vector of zeros."""
+    numbers: int
+    """Kept of one example."""
+    factor: float
+    """`passes.delta_factor` of the loss."""
+
+
+class Pieces(Generic[V]):
     """See `trainers.curvature.Curvature`. Of examples beyond `kept` numbers the activations are made anew each time.
 
     The gradient of those is taken on the way, in `at`, so that one gradient never costs two forward passes.
     """
 
-    def __init__(self, net: NetConfig, data: Data, kind: Kind, piece: int = PIECE, kept: int = KEPT) -> None:
-        self.net, self.data = net, data
-        self._kind = kind
-        each = _numbers(net)
-        self._examples = max(1, piece // each)
-        self._limit = max(1, kept // (each * self._examples))
-        self._factor = passes.delta_factor(net.loss)
-        with torch.inference_mode():
-            like = torch.empty(0, device=data.device, dtype=data.dtype)
-            self._shared = Shared(like)
-            self._point, self._other, self._along, self._into, self._rest = (Flat(net, like) for _ in range(5))
-            self._total = torch.zeros((), device=data.device, dtype=torch.float64)
+    def __init__(self, kind: Kind[V], piece: int = PIECE, kept: int = KEPT) -> None:
+        self._kind, self._factor = kind, kind.factor
+        self._examples = max(1, piece // kind.numbers)
+        self._limit = max(1, kept // (kind.numbers * self._examples))
+        self._point, self._other, self._along, self._into, self._rest = (kind.vector() for _ in range(5))
+        self._total = torch.zeros((), device=self._point.vector.device, dtype=torch.float64)
+        self._shared = Shared(self._point.vector)
         self.size = len(self._point.vector)
-        self._made: dict[tuple[int, int], Linearised] = {}  # by place, the last for all beyond the limit, and size
+        self._made: dict[tuple[int, int], Linearised[V]] = {}  # by place, the last for all beyond the limit, and size
         self._part: Part | None = None
         self._spans: list[Tensor | slice] = []
         self._count = 0
 
     def pack(self, params: Params) -> Tensor:  # noqa: D102 - on the protocol
-        flat = Flat(self.net, torch.empty(0, device=self.data.device, dtype=self.data.dtype))
-        flat.load(params)
-        return flat.vector
+        made = self._kind.vector()
+        made.load(params)
+        return made.vector
 
     def unpack(self, vector: Tensor) -> Params:  # noqa: D102
-        flat = Flat(self.net, torch.empty(0, device=self.data.device, dtype=self.data.dtype))
-        flat.vector.copy_(vector)
-        return flat.save()
+        made = self._kind.vector()
+        made.vector.copy_(vector)
+        return made.save()
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def at(self, theta: Tensor, part: Part, rows: Tensor | slice) -> float:  # noqa: D102
         flush_denormals()
         self._point.vector.copy_(theta)
@@ -108,7 +127,7 @@ class Pieces:
                 piece.gradient(self._point, self._rest, float(place > self._limit), 1.0)
         return float(self._total) / self._count
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def gradient(self, out: Tensor) -> None:  # noqa: D102
         assert self._part is not None, "at no point yet"
         alpha = self._factor / self._count
@@ -118,14 +137,14 @@ class Pieces:
             self._into.vector.add_(self._rest.vector, alpha=alpha)
         out.copy_(self._into.vector)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def squares(self, out: Tensor) -> None:  # noqa: D102
         for place in range(len(self._spans)):
             piece = self._piece(place) if place < self._limit else self._run(place)
             piece.squares(self._point, self._into, float(place > 0), self._factor**2 / self._count)
         out.copy_(self._into.vector)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def product(self, v: Tensor, out: Tensor, structural: float = 0.0) -> None:  # noqa: D102
         self._along.vector.copy_(v)
         alpha = self._factor / self._count
@@ -134,7 +153,7 @@ class Pieces:
             piece.product(self._point, self._along, self._into, float(place > 0), alpha, structural / self._factor)
         out.copy_(self._into.vector)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def loss(self, theta: Tensor, part: Part, rows: Tensor | slice) -> float:  # noqa: D102
         flush_denormals()
         self._other.vector.copy_(theta)
@@ -147,7 +166,7 @@ class Pieces:
             count += _length(span)
         return float(self._total) / count
 
-    def _run(self, place: int) -> Linearised:
+    def _run(self, place: int) -> Linearised[V]:
         """Run a piece forward at the point, its losses added to the total."""
         assert self._part is not None, "at no point yet"
         piece = self._piece(place)
@@ -155,23 +174,18 @@ class Pieces:
         piece.losses(self._point, self._total)
         return piece
 
-    def _piece(self, place: int) -> Linearised:
+    def _piece(self, place: int) -> Linearised[V]:
         return self._of(min(place, self._limit), _length(self._spans[place]))
 
-    def _of(self, place: int, examples: int) -> Linearised:
+    def _of(self, place: int, examples: int) -> Linearised[V]:
         """Return the piece of a place; it is made again when it has another size, of which it keeps the last only."""
         if (place, examples) not in self._made:
             for key in [key for key in self._made if key[0] == place]:
                 if place < self._limit:
                     del self._made[key]
-            self._made[place, examples] = self._kind(self.net, examples, self.data, self._shared)
+            with torch.inference_mode(False):  # what is made in one call serves in others, inside and outside
+                self._made[place, examples] = self._kind.make(examples, self._shared)
         return self._made[place, examples]
-
-
-def _numbers(net: NetConfig) -> int:
-    """Return how many numbers are kept of one example."""
-    each = sum(net.widths)
-    return net.steps * each if net.steps else each + sum(net.widths[2:-1]) * bool(net.eta)
 
 
 def _spans(rows: Tensor | slice, examples: int, most: int) -> Iterator[Tensor | slice]:

@@ -124,12 +124,17 @@ def loss(net: NetConfig, logits: Tensor, targets: Tensor) -> Tensor:
     With an output at every step logits are [..., N, T, O] and targets classes [N, T], -1 where a step is not scored:
     the loss of a sequence is the sum over its scored steps.
     """
+    return losses(net, logits, targets).mean(-1)
+
+
+def losses(net: NetConfig, logits: Tensor, targets: Tensor) -> Tensor:
+    """Return the loss of each case, [..., N]; what `loss` averages."""
     if net.every_step:
         scored = targets >= 0
         each = _true_class(torch.log_softmax(logits, -1), targets.clamp_min(0)).neg()
-        return torch.where(scored, each, torch.zeros_like(each)).sum(-1).mean(-1)
+        return torch.where(scored, each, torch.zeros_like(each)).sum(-1)
     if net.loss == "softmax":
-        return _true_class(torch.log_softmax(logits, -1), targets).neg().mean(-1)
+        return _true_class(torch.log_softmax(logits, -1), targets).neg()
     if not targets.is_floating_point():
         targets = functional.one_hot(targets, logits.shape[-1]).to(logits.dtype)
     expected = targets.expand_as(logits)
@@ -138,7 +143,7 @@ def loss(net: NetConfig, logits: Tensor, targets: Tensor) -> Tensor:
         each = functional.binary_cross_entropy_with_logits(logits, expected, reduction="none")
     else:
         each = (logits - expected).square()
-    return each.sum(-1).mean(-1)
+    return each.sum(-1)
 
 
 def _true_class(log_probabilities: Tensor, targets: Tensor) -> Tensor:

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from time import perf_counter
 
 import torch
@@ -56,17 +57,18 @@ def to_state_dict(net: NetConfig, seed: SeedConfig, params: Params) -> dict[str,
     return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
 
 
-def _trained(module: nn.Module) -> list[nn.Parameter]:
+def trained(module: nn.Module) -> list[nn.Parameter]:
+    """What an optimiser changes."""
     return [parameter for parameter in module.parameters() if parameter.requires_grad]
 
 
-def _rest(module: nn.Module) -> list[Tensor]:
+def rest(module: nn.Module) -> list[Tensor]:
     """What a state holds beside the trained parameters."""
     return [*(p for p in module.parameters() if not p.requires_grad), *module.buffers()]
 
 
 def _entries(module: nn.Module) -> list[Tensor]:
-    return [tensor.detach() for tensor in (*_trained(module), *_rest(module))]
+    return [tensor.detach() for tensor in (*trained(module), *rest(module))]
 
 
 def _pairs(tensors: Sequence[Tensor], more: int = 0) -> Params:
@@ -75,12 +77,26 @@ def _pairs(tensors: Sequence[Tensor], more: int = 0) -> Params:
     return [*((tensor.clone(), nothing) for tensor in tensors), *([(nothing, nothing)] * more)]
 
 
+def check_answers(net: NetConfig, part: Part, answers: Callable[[Part], Tensor]) -> None:
+    """Raise TaskError unless a module makes logits of some examples, [N, O], or [N, T, O] with one at every step."""
+    outputs = (net.steps,) * net.every_step + (net.widths[-1],)
+    expected = (len(part.inputs), *outputs)
+    try:
+        found = tuple(answers(part).shape)
+    except Exception as error:
+        words = " ".join(f"{type(error).__name__}: {error}".split())
+        raise TaskError(f"model {net.module}: of inputs {tuple(part.inputs.shape)}: {words}") from error
+    if found != expected:
+        wrong = f"of inputs {tuple(part.inputs.shape)} it makes {found}, expected logits {expected}"
+        raise TaskError(f"model {net.module}: {wrong}")
+
+
 class _Slot:
     """A trial: its module, whose parameters hold the point at which the gradient is taken, and theta beside it."""
 
     def __init__(self, config: TrialConfig, module: nn.Module, state: TrialState | None) -> None:
         self.config, self.module = config, module
-        self.at, self.rest = _trained(module), [tensor.detach() for tensor in _rest(module)]
+        self.at, self.rest = trained(module), [tensor.detach() for tensor in rest(module)]
         if state is None:
             still = zeros(_pairs(self.at, len(self.rest)))
             state = TrialState(0, _pairs(_entries(module)), still, second=still)
@@ -116,7 +132,7 @@ class ModuleEngine:
         check_fits(config, self._net, self._batch, self._slots, self._family)
         module = build(config.net, config.seed, self._data.dtype).to(self._data.device)
         slot = _Slot(config, module, state)
-        self._check_answers(slot)
+        check_answers(self._net, self._data.train.head(2), partial(self._answers, slot))
         self._slots[config.number] = slot
 
     def remove(self, number: int) -> None:  # noqa: D102
@@ -161,19 +177,6 @@ class ModuleEngine:
                 there.copy_(theta)
             logits: Tensor = slot.module(*part.arguments())
         return logits
-
-    def _check_answers(self, slot: _Slot) -> None:
-        part = self._data.train.head(2)
-        outputs = (self._net.steps,) * self._net.every_step + (self._net.widths[-1],)
-        expected = (len(part.inputs), *outputs)
-        try:
-            found = tuple(self._answers(slot, part).shape)
-        except Exception as error:
-            words = " ".join(f"{type(error).__name__}: {error}".split())
-            raise TaskError(f"model {self._net.module}: of inputs {tuple(part.inputs.shape)}: {words}") from error
-        if found != expected:
-            wrong = f"of inputs {tuple(part.inputs.shape)} it makes {found}, expected logits {expected}"
-            raise TaskError(f"model {self._net.module}: {wrong}")
 
     def _step(self, slot: _Slot) -> None:
         config, method, t = slot.config, slot.config.method, slot.update

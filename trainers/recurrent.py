@@ -141,7 +141,7 @@ class Unrolled:
                 answering = self._answering[..., start:end, :].unsqueeze(-1)
                 inject = partial(torch.mul, sent.unsqueeze(-3), answering, out=chunk)
             without: list[Call] = [partial(slot[size].copy_, slot[0])] if end < t else []
-            with_answers: list[Call] = [*without, inject]
+            with_answers: list[Call] = [*without, inject, *self._injected(start, end, chunk)]
             for step in range(end - 1, start - 1, -1):
                 grad = slot[step - start]
                 if step < t - 1:
@@ -151,10 +151,22 @@ class Unrolled:
                 back = passes.backpropagate_calls("tanh", grad, self._h(step))
                 with_answers += back
                 without += back
-            rows_t = self._flat(start, end).transpose(-1, -2)
-            add = partial(self._add_product, self._into[0], rows_t, chunk.flatten(-3, -2))
+            add = self._added(start, end, chunk)
             chunks.append((end, [*with_answers, add], [*without, add]))
         return chunks
+
+    def _injected(self, start: int, end: int, chunk: Tensor) -> list[Call]:  # noqa: ARG002
+        """Return what is to add to the states' gradients of some steps, in `chunk`, before they go through tanh."""
+        return []
+
+    def _added(self, start: int, end: int, chunk: Tensor) -> Call:
+        """Return what takes the deltas of some steps, in `chunk`, to the gradient."""
+        rows_t = self._flat(start, end).transpose(-1, -2)
+        return partial(self._add_product, self._into[0], rows_t, chunk.flatten(-3, -2))
+
+    def _first(self) -> int:
+        """Return the first step that may have an answer. To ask a GPU which it is would wait for it."""
+        return 0 if self._steps is None or self._steps.is_cuda else int(self._steps.min())
 
     def forward(self) -> None:
         """Go through the steps, from the weights to `delta`."""
@@ -167,8 +179,7 @@ class Unrolled:
         self._back.copy_(self._cell[..., self.features : -1, :].transpose(-1, -2))
         for call in self._outputs:
             call()
-        # To ask a GPU which step is the first to answer would wait for it.
-        first = 0 if self._steps is None or self._steps.is_cuda else int(self._steps.min())
+        first = self._first()
         for end, with_answers, without in self._chunks:
             for call in with_answers if end == self.net.steps or end > first else without:
                 call()
@@ -201,7 +212,7 @@ class RecurrentPasses:
             torch.index_select(part.steps, 0, rows, out=self._steps)
 
     def forward(self, point: Flat, total: Tensor) -> None:  # noqa: D102
-        _write(point, *self._point)
+        write_weights(point, *self._point)
         self._unrolled.forward()
         torch.sum(self._flat_delta, 0, out=total)
 
@@ -216,12 +227,7 @@ class RecurrentPasses:
         for each in self._into:
             each.zero_()
         self._unrolled.backward()
-        for layer, gradient in enumerate((self._into[0], self._into[1].t())):
-            for to, g in ((into.weights[layer], gradient[:-1]), (into.biases[layer], gradient[-1])):
-                if beta:
-                    to.mul_(beta).add_(g, alpha=alpha)  # S13 eq. 1, 3
-                else:
-                    torch.mul(g, alpha, out=to)
+        read_gradient(*self._into, into, beta, alpha)
         if after is not None:
             for layer, ranges in enumerate(self.blocks):
                 for block in range(len(ranges)):
@@ -232,14 +238,25 @@ class RecurrentPasses:
 
     def logits(self, theta: Flat, part: Part) -> Tensor:  # noqa: D102
         weights = (torch.empty_like(self._point[0]), torch.empty_like(self._point[1]))
-        _write(theta, *weights)
+        write_weights(theta, *weights)
         return logits_of(self.net, *weights, part)
 
 
-def _write(flat: Flat, cell: Tensor, output: Tensor) -> None:
+def write_weights(flat: Flat, cell: Tensor, output: Tensor) -> None:
+    """Write all parameters as `Unrolled` reads them."""
     for to, weights, biases in zip((cell, output.t()), flat.weights, flat.biases, strict=True):
         to[:-1] = weights
         to[-1] = biases
+
+
+def read_gradient(cell: Tensor, output: Tensor, into: Flat, beta: float, alpha: float) -> None:
+    """Make into = beta*into + alpha*g, given the gradient g as `Unrolled` leaves it."""
+    for layer, gradient in enumerate((cell, output.t())):
+        for to, g in ((into.weights[layer], gradient[:-1]), (into.biases[layer], gradient[-1])):
+            if beta:
+                to.mul_(beta).add_(g, alpha=alpha)  # S13 eq. 1, 3
+            else:
+                torch.mul(g, alpha, out=to)
 
 
 def logits_of(net: NetConfig, cell: Tensor, output: Tensor, part: Part) -> Tensor:
