@@ -215,6 +215,44 @@ def report(folder: Dir, open_: Annotated[bool, typer.Option("--open", help="Show
 
 
 @app.command()
+def compare(
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="One sweep, or several.")],
+    against: Annotated[
+        str | None,
+        typer.Option("--against", metavar="hf|published|DIR", help="Else what the spec says."),
+    ] = None,
+    match: Annotated[
+        str | None, typer.Option("--match", metavar="work|wall", help="What sweeps must have spent alike.")
+    ] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print comparison.json instead of tables.")] = False,
+) -> None:
+    """Hold a sweep's confirmed points against HF, printed tables or other sweeps: who is better, and how surely."""
+    from cluster import compare as work
+    from cluster.show import console
+
+    found = work.run(folders, against, match)
+    if json_:
+        print(work.as_json(found))
+    else:
+        work.show(found, console(), against)
+    if len(folders) > 1 and not found.contrasts:
+        raise typer.Exit(EXIT_USER)
+
+
+@app.command()
+def confirm(
+    folder: Dir,
+    top: Annotated[int, typer.Option("--top", metavar="N", min=1, help="How many of the best points.")] = 3,
+    seeds: Annotated[int, typer.Option("--seeds", metavar="N", min=1, help="Fresh replicates of each.")] = 10,
+    hf: Annotated[bool, typer.Option("--hf", help="Search and confirm HF as well.")] = False,
+) -> None:
+    """Train a sweep's best points again on fresh seeds, so that it can be compared."""
+    from cluster.compare import add_confirm
+
+    _drive_folder(add_confirm(folder, top, seeds, hf), 0)
+
+
+@app.command()
 def sync(folder: Dir) -> None:
     """Rebuild everything that is derived from a sweep's journal: tables, report, MLflow."""
     from cluster.export import rebuild

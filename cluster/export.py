@@ -67,7 +67,7 @@ def rebuild(typed: Path, report: Callable[[Path], Path]) -> Iterator[str]:
         UserError: no such sweep, or MLflow does not take it.
         LeaseHeld: a driver is running the sweep.
     """
-    from sweeps import store, tracking
+    from sweeps import compared, store, tracking
     from sweeps.lease import Lease
 
     folder = read(typed)
@@ -75,6 +75,8 @@ def rebuild(typed: Path, report: Callable[[Path], Path]) -> Iterator[str]:
         store.RowWriter(folder.path, folder.history).close()
         store.write_derived(folder.path, folder.history)
         yield f"tables:  {folder.path / 'trials.parquet'}, rows/, events.jsonl"
+        if (comparison := compared.write(folder.path)) is not None:
+            yield f"compare: {comparison}"
         yield f"report:  {report(folder.path)}"
         try:
             yield f"MLflow:  {tracking.sync(folder.path)}"

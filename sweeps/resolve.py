@@ -77,10 +77,10 @@ def choose(spec: SweepSpec) -> Resolved:
     size = _group_size(spec, workers)
     device = _device(spec)
     engines, seconds = ({}, {}) if spec.trainer else _engines(spec, size, device)
-    return Resolved(workers, size, device, engines, seconds, versions(), *_known_of_data(spec))
+    return Resolved(workers, size, device, engines, seconds, versions(), *known_of_data(spec))
 
 
-def _known_of_data(spec: SweepSpec) -> tuple[dict[str, float], dict[str, Any]]:
+def known_of_data(spec: SweepSpec) -> tuple[dict[str, float], dict[str, Any]]:
     """What comparing needs to know of the data, so that it need not read them; nothing beside a trainer."""
     if spec.trainer is not None:
         return {}, {}

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sweeps import compared, history, journal, store, tracking
 from sweeps import folder as folders
-from sweeps import history, journal, store, tracking
 from sweeps.lease import Lease
 from sweeps.resolve import Resolved, places, resolve
 from sweeps.spec import SweepSpec
@@ -281,6 +281,7 @@ def _finish(drive: _Drive) -> None:
         store.merge_diagnostics(drive.folder)
     told = history.load(drive.folder)
     store.write_derived(drive.folder, told)
+    compared.write(drive.folder)
     if drive.report is not None:
         drive.report(drive.folder)
     if drive.mirror is not None:

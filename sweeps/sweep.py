@@ -10,6 +10,7 @@ from sweeps import history as histories
 if TYPE_CHECKING:
     import pandas as pd
 
+    from sweeps.comparison import Comparison
     from sweeps.spec import SweepSpec
 
 
@@ -70,6 +71,16 @@ class Sweep:
         ordered = complete.sort_values(["objective", "number"], ascending=[self.spec.mode == "min", True])
         frame: pd.DataFrame = ordered.head(n).reset_index(drop=True)
         return frame
+
+    def compare(self, against: str | Path | None = None, *others: str | Path) -> Comparison:
+        """Its confirmed points against a baseline, or with `others` the best points of several sweeps.
+
+        Raises:
+            NothingToCompare: nothing was confirmed, or there is no such baseline.
+        """
+        from sweeps.compared import compare
+
+        return compare(self.folder, against, [Path(other) for other in others])
 
     def resume(self) -> Sweep:
         """Go on with what is unfinished, and wait for it."""
