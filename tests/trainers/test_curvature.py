@@ -2,9 +2,12 @@
 
 import pytest
 import torch
+from backpack import backpack, extend, extensions
+from backpack.hessianfree.ggnvp import ggn_vector_product
 
-from tests.trainers import cases
+from tests.trainers import cases, test_recurrent
 from tests.trainers.dense import Twin, close, got, picked, point, products
+from trainers import models
 from trainers.config import ACTIVATIONS, LOSSES, NetConfig
 from trainers.curvature import curvature
 from trainers.data import Data
@@ -149,3 +152,67 @@ def test_data_may_be_named_as_they_are() -> None:
     made = curvature(net, data)
     theta = torch.zeros(made.size, dtype=torch.float64)
     assert made.at(theta, data.train, slice(None)) == pytest.approx(float(torch.log(torch.tensor(3.0))))
+
+
+LIBRARY = [*(name for name in DEEP if "linear" not in name), "recurrent", "every step"]
+
+
+@pytest.mark.parametrize("name", LIBRARY)
+def test_products_are_backpacks(name: str) -> None:
+    """An independent library's (Dangel, Kunstner, Hennig 2020)."""
+    if name in DEEP:
+        net = DEEP[name]
+        data = cases.data(net)
+    else:
+        net = test_recurrent.recurrent_net("softmax", name == "every step")
+        data = Data(test_recurrent.task(net), dtype="float64")
+    made = curvature(net, data)
+    twin = Twin(net, made)
+    theta, v, part = point(made, twin), point(made, twin, seed=1), picked(data.train, ROWS % 40)
+    with torch.no_grad():
+        for parameter, place in zip(twin.module.parameters(), twin.places.values(), strict=True):
+            parameter.copy_(theta[place])
+    logits = twin.module(*part.arguments())
+    loss = models.loss(net, logits, part.expected)
+    theirs = ggn_vector_product(loss, logits, twin.module, [v[place] for place in twin.places.values()])
+    made.at(theta, part, slice(None))
+    found = torch.empty_like(v)
+    made.product(v, found)
+    close(found[twin.used], torch.cat([one.detach().reshape(-1) for one in theirs]), 1e-12)
+
+
+@pytest.mark.filterwarnings("ignore:Full backward hook is firing")
+@pytest.mark.parametrize("name", ["softmax-tanh", "squared-sigmoid"])
+def test_squares_and_diagonal_are_backpacks(name: str) -> None:
+    net = DEEP[name]
+    data = cases.data(net)
+    made = curvature(net, data)
+    twin = Twin(net, made)
+    theta, part = point(made, twin), picked(data.train, ROWS)
+    made.at(theta, part, slice(None))
+    module = extend(twin.module)
+    with torch.no_grad():
+        for parameter, place in zip(module.parameters(), twin.places.values(), strict=True):
+            parameter.copy_(theta[place])
+    classes = net.loss == "softmax"
+    # Their mean of squares is over outputs as well.
+    criterion = extend(torch.nn.CrossEntropyLoss() if classes else torch.nn.MSELoss(reduction="sum"))
+    with backpack(extensions.SumGradSquared(), extensions.DiagGGNExact()):
+        criterion(module(part.inputs), part.expected).backward()
+    squares = torch.cat([p.sum_grad_squared.reshape(-1) for p in module.parameters()])
+    diagonal = torch.cat([p.diag_ggn_exact.reshape(-1) for p in module.parameters()])
+    n = len(ROWS)
+    close(got(made, made.squares)[twin.used], squares * n if classes else squares / n, 1e-12)
+    close(products(made).diagonal()[twin.used], diagonal if classes else diagonal / n, 1e-12)
+
+
+def test_classes_may_be_met_by_linear_outputs() -> None:
+    """GB10 fig. 5's quadratic cost: targets are classes, the loss is squared."""
+    net = NetConfig((7, 6, 3), ("tanh",), "squared")
+    data = cases.data(cases.NETS["mlp-linear"])
+    made = curvature(net, data)
+    twin = Twin(net, made)
+    theta, part = point(made, twin), picked(data.train, ROWS)
+    assert made.at(theta, data.train, ROWS) == pytest.approx(float(twin.loss(theta, part)), rel=1e-13)
+    close(got(made, made.gradient), torch.func.grad(twin.loss)(theta, part), 1e-12)
+    close(products(made), twin.matrix(theta, part), 1e-12)
