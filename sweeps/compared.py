@@ -194,8 +194,7 @@ def _of_sweeps(folders: Sequence[Path], against: str | Path | None, match: str) 
     if not (place / "spec.json").is_file():
         raise NothingToCompare(f"{against}: several sweeps are compared with one of them, so --against is a folder")
     ring = _Ring(arms.read(place))
-    _confirmed(ring.study)  # without its arm there is nothing to do
-    rival = _join(ring, place)
+    rival = ring.add(place.resolve().name, ring.study, next(iter(_confirmed(ring.study).values())), "sweep")
     names = [_join(ring, folder) for folder in folders if folder.resolve() != place.resolve()]
     pairs = [(name, rival) for name in names if name is not None and rival is not None]
     named = len(pairs) == 1  # of several none was named beforehand
