@@ -86,9 +86,9 @@ class Meter:
     cost is the net's arithmetic (`NetConfig.product_cost`, `forward_cost`), so a course is the same on any machine.
     """
 
-    def __init__(self, net: NetConfig, curvature: Curvature) -> None:
+    def __init__(self, net: NetConfig, curvature: Curvature, work: float, most: float) -> None:
         self.curvature = curvature
-        self.work, self.products, self.most = 0.0, 0, math.inf
+        self.work, self.products, self.most = work, 0, most
         self._product, self._forward = net.product_cost, net.forward_cost
         self._examples = 0
 
@@ -155,13 +155,13 @@ def line_search(objective: Callable[[float], float], first: float, before: float
 
 
 class HessianFree:
-    """Outer iterations for one curvature, in buffers that all trials use in turn."""
+    """Outer iterations on nets of one shape, in buffers that all trials use in turn."""
 
-    def __init__(self, net: NetConfig, curvature: Curvature, like: Tensor) -> None:
+    def __init__(self, net: NetConfig, like: Tensor) -> None:
         """`like` is a vector [P]."""
-        self.meter = Meter(net, curvature)
+        self._net = net
         self._cg = ConjugateGradients(like)
-        self._gradient, self._scratch, self._point = (torch.empty_like(like) for _ in range(3))
+        self._gradient, self._diagonal, self._scratch, self._point = (torch.empty_like(like) for _ in range(4))
         self._weights: list[float] = []
         self._pieces: Sequence[Piece] = ()
         self._target = 0
@@ -169,6 +169,7 @@ class HessianFree:
 
     def iterate(
         self,
+        curvature: Curvature,
         theta: Tensor,
         solution: Tensor,
         progress: Progress,
@@ -181,8 +182,7 @@ class HessianFree:
 
         Raises OverBudget once the run's work is more than `most`.
         """
-        meter = self.meter
-        meter.work, meter.products, meter.most = progress.work, 0, most
+        meter = self._meter = Meter(self._net, curvature, progress.work, most)
         whole = sum(piece.count for piece in pieces)
         self._weights = [piece.count / whole for piece in pieces]
         self._pieces, self._target, self._l2 = pieces, target, config.l2
@@ -191,7 +191,7 @@ class HessianFree:
         if not math.isfinite(f) or not bool(self._gradient.isfinite().all()):
             lost = replace(progress, work=meter.work)
             return Outcome(theta.clone(), torch.zeros_like(theta), lost, f, lost=True, diverged=True)
-        iterates = self._solve(theta, solution, progress.damping, config)
+        iterates = self._solve(solution, progress.damping, config)
         search = self._searched if config.line_search else self._stepped
         reached, rate, objective, rho = search(theta, iterates, progress, config, before)
         damping = adapted(progress.damping, rho) if config.adapt else progress.damping
@@ -215,21 +215,21 @@ class HessianFree:
         losses, order = [0.0] * len(self._pieces), [i for i in range(len(self._pieces)) if i != self._target]
         torch.mul(theta, self._l2, out=self._gradient)
         for place in (*order, self._target):  # last, so that what products need is there
-            losses[place] = self.meter.at(theta, self._pieces[place])
-            self.meter.gradient(self._scratch)
+            losses[place] = self._meter.at(theta, self._pieces[place])
+            self._meter.gradient(self._scratch)
             self._gradient.add_(self._scratch, alpha=self._weights[place])
         return losses
 
-    def _solve(self, theta: Tensor, solution: Tensor, damping: float, config: HFConfig) -> list[Iterate]:
+    def _solve(self, solution: Tensor, damping: float, config: HFConfig) -> list[Iterate]:
         preconditioner = None
         if config.preconditioner > 0:
-            preconditioner = torch.empty_like(theta)
-            self.meter.squares(preconditioner)
+            preconditioner = self._diagonal
+            self._meter.squares(preconditioner)
             preconditioner.add_(damping + config.l2).pow_(config.preconditioner)
         structural, ridge = config.structural * damping, damping + config.l2
 
         def product(v: Tensor, out: Tensor) -> None:
-            self.meter.product(v, out, structural)
+            self._meter.product(v, out, structural)
             out.add_(v, alpha=ridge)
 
         start = None
@@ -272,9 +272,9 @@ class HessianFree:
         target = self._pieces[self._target]
         rho = math.nan
         if config.adapt and rate != 1:  # the model is judged by its own minimum, whatever is made of it
-            loss = self.meter.loss(self._moved(theta, last.x, 1.0), target)
+            loss = self._meter.loss(self._moved(theta, last.x, 1.0), target)
             rho = self._rho(theta, last, progress.damping, config, before, loss)
-        loss = self.meter.loss(self._moved(theta, last.x, rate), target)
+        loss = self._meter.loss(self._moved(theta, last.x, rate), target)
         if config.adapt and rate == 1:
             rho = self._rho(theta, last, progress.damping, config, before, loss)
         objective = loss + self._penalty(self._moved(theta, last.x, rate))
@@ -289,7 +289,7 @@ class HessianFree:
             return -math.inf
         dot, x = self._cg.dot, step.x
         if config.structural > 0:
-            self.meter.product(x, self._scratch, 0.0)
+            self._meter.product(x, self._scratch, 0.0)
             change = dot(self._gradient, x) + 0.5 * (dot(self._scratch, x) + config.l2 * dot(x, x))
         else:
             change = step.phi - 0.5 * damping * dot(x, x)
@@ -299,7 +299,7 @@ class HessianFree:
         return torch.add(theta, x, alpha=rate, out=self._point)
 
     def _losses(self, theta: Tensor) -> list[float]:
-        return [self.meter.loss(theta, piece) for piece in self._pieces]
+        return [self._meter.loss(theta, piece) for piece in self._pieces]
 
     def _objective(self, losses: Sequence[float], theta: Tensor) -> float:
         return sum(weight * loss for weight, loss in zip(self._weights, losses, strict=True)) + self._penalty(theta)

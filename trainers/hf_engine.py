@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -25,12 +26,57 @@ from trainers.engine import check_fits, flush_denormals
 from trainers.feedforward import FeedForward
 from trainers.flat import Flat, Passes
 from trainers.hf import HessianFree, OverBudget, Piece, Progress
+from trainers.module import build, rest, trained
 from trainers.recurrent import RecurrentPasses
-from trainers.state import TrialState, initial_state
+from trainers.state import Params, TrialState, initial_state, zeros
 
 _NOTES = ("iterations", "cg_steps", "damping", "objective", "work")
+_PROGRESS = tuple(field.name for field in fields(Progress))
 _AHEAD = "next_"
 """What names of scalars begin with that are of the theta that comes next."""
+
+
+class _Net(Protocol):
+    """The curvature of a net, and its answers at vectors like those of the curvature."""
+
+    curvature: Curvature
+
+    def logits(self, theta: Tensor, part: Part) -> Tensor:
+        """Return the logits of a whole part."""
+
+
+class _PlainNet:
+    """One for all trials of an engine."""
+
+    def __init__(self, net: NetConfig, batch: int, data: Data) -> None:
+        self.curvature = curvature(net, data)
+        self._passes: Passes = RecurrentPasses(net, batch, data) if net.steps else FeedForward(net, batch, data)
+        self._flat = Flat(net, data.train.inputs.new_empty(0))
+
+    def logits(self, theta: Tensor, part: Part) -> Tensor:
+        self._flat.vector.copy_(theta)
+        return self._passes.logits(self._flat, part)
+
+
+class _OwnNet:
+    """A net of the user's own; one for each trial, since modules may hold more than is trained."""
+
+    def __init__(self, config: TrialConfig, data: Data) -> None:
+        self.curvature = curvature(config.net, data)
+        self._module = build(config.net, config.seed, data.dtype).to(data.device).eval()
+        self._entries = [tensor.detach() for tensor in (*trained(self._module), *rest(self._module))]
+
+    @property
+    def params(self) -> Params:
+        """The module's own, as it was made."""
+        nothing = self._entries[0].new_empty(0)
+        return [(tensor.clone(), nothing) for tensor in self._entries]
+
+    def logits(self, theta: Tensor, part: Part) -> Tensor:
+        for there, (tensor, _) in zip(self._entries, self.curvature.unpack(theta), strict=True):
+            there.copy_(tensor)
+        logits: Tensor = self._module(*part.arguments())
+        return logits
 
 
 @dataclass
@@ -47,6 +93,7 @@ class _Trial:
     ahead: Tensor
     solution: Tensor
     now: Progress
+    net: _Net
     next: Progress | None = None
     diverges: bool = False
     short: float = 0.0
@@ -67,11 +114,8 @@ class HFEngine:
     def __init__(self, net: NetConfig, batch: int, data: Data, family: str = "hf") -> None:
         self.net, self.batch, self.data, self.family = net, batch, data, family
         self._trials: dict[int, _Trial] = {}
-        self._curvature: Curvature = curvature(net, data)
-        self._like = torch.empty(self._curvature.size, device=data.device, dtype=data.dtype)
-        self._optimiser = HessianFree(net, self._curvature, self._like)
-        self._passes: Passes = RecurrentPasses(net, batch, data) if net.steps else FeedForward(net, batch, data)
-        self._flat = Flat(net, self._like)
+        self._net = None if net.module else _PlainNet(net, batch, data)
+        self._optimiser: HessianFree | None = None
         self._cuts: dict[tuple[int, int], list[Piece]] = {}
 
     def add(self, config: TrialConfig, state: TrialState | None = None) -> None:  # noqa: D102 - on the protocol
@@ -81,8 +125,17 @@ class HFEngine:
         most, examples = max(hf.chunks, *(phase.chunks or 1 for phase in hf.phases), 1), len(self.data.train.inputs)
         if most > examples:
             raise ValueError(f"trial {config.number}: hf chunks={most}: more than the {examples} training examples")
-        state = initial_state(config, self.data.dtype, self.data.device, self.data) if state is None else state
-        self._trials[config.number] = self._trial(config, state)
+        net: _Net
+        if self._net is None:
+            net = _OwnNet(config, self.data)
+            state = TrialState(0, net.params, zeros(net.params)) if state is None else state
+        else:
+            net = self._net
+            state = initial_state(config, self.data.dtype, self.data.device, self.data) if state is None else state
+        trial = self._trial(config, state, net)
+        if self._optimiser is None:
+            self._optimiser = HessianFree(self.net, trial.theta)
+        self._trials[config.number] = trial
 
     def remove(self, number: int) -> None:  # noqa: D102
         del self._trials[number]
@@ -107,7 +160,8 @@ class HFEngine:
         if trial.next is not None:
             scalars |= {_AHEAD + name: value for name, value in trial.next.to_dict().items()}
             scalars["diverges"] = float(trial.diverges)
-        params, velocity, second = (self._curvature.unpack(v) for v in (trial.theta, trial.solution, trial.ahead))
+        unpack = trial.net.curvature.unpack
+        params, velocity, second = (unpack(vector) for vector in (trial.theta, trial.solution, trial.ahead))
         return TrialState(trial.update, params, velocity, trial.diverged_at, second, scalars)
 
     def advance(self, until: Mapping[int, int]) -> dict[int, float]:  # noqa: D102
@@ -125,32 +179,34 @@ class HFEngine:
         with torch.inference_mode():
             each = []
             for number in numbers:
-                self._flat.vector.copy_(self._trials[number].theta)
-                each.append(metrics.measure(self.data.info, self.net, self._passes.logits(self._flat, part), part))
+                trial = self._trials[number]
+                each.append(metrics.measure(self.data.info, self.net, trial.net.logits(trial.theta, part), part))
             return {name: torch.stack([measured[name] for measured in each]) for name in each[0]} if each else {}
 
-    def _trial(self, config: TrialConfig, state: TrialState) -> _Trial:
-        theta, scalars = self._curvature.pack(state.params), state.scalars
-        hf = config.method.hf
+    def _trial(self, config: TrialConfig, state: TrialState, net: _Net) -> _Trial:
+        pack, scalars, hf = net.curvature.pack, state.scalars, config.method.hf
         assert hf is not None, "not a trial of hf"
+        theta = pack(state.params)
         if not scalars:  # at its first update, or where another method has led
             start = Progress(damping=hf.damping, work=float(state.update * self.batch))
-            return _Trial(config, state.update, state.diverged_at, theta, theta, torch.zeros_like(theta), start)
+            still = torch.zeros_like(theta)
+            return _Trial(config, state.update, state.diverged_at, theta, theta, still, start, net)
         assert state.second is not None, "a state of another family"
-        names = [field.name for field in fields(Progress)]
-        ahead = Progress(**{name: scalars[_AHEAD + name] for name in names}) if _AHEAD + "work" in scalars else None
-        return _Trial(
+        trial = _Trial(
             config,
             state.update,
             state.diverged_at,
             theta,
-            self._curvature.pack(state.second),
-            self._curvature.pack(state.velocity),
-            Progress(**{name: scalars[name] for name in names}),
-            ahead,
-            bool(scalars.get("diverges", 0.0)),
-            scalars["short"],
+            pack(state.second),
+            pack(state.velocity),
+            Progress(**{name: scalars[name] for name in _PROGRESS}),
+            net,
+            short=scalars["short"],
         )
+        if _AHEAD + "work" in scalars:
+            trial.next = Progress(**{name: scalars[_AHEAD + name] for name in _PROGRESS})
+            trial.diverges = bool(scalars["diverges"])
+        return trial
 
     def _advance(self, trial: _Trial, until: int) -> None:
         limit = until * self.batch
@@ -172,8 +228,10 @@ class HFEngine:
             return False
         hf = trial.hf
         pieces, target = self._pieces(trial, hf)
+        assert self._optimiser is not None, "no trial was ever added"
+        at = (trial.net.curvature, trial.theta, trial.solution, trial.now)
         try:
-            found = self._optimiser.iterate(trial.theta, trial.solution, trial.now, hf, pieces, target, most)
+            found = self._optimiser.iterate(*at, hf, pieces, target, most)
         except OverBudget:
             trial.short = float(most)
             return False

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from tests.trainers.hf_twin import Dense, Twin
 from trainers.config import NetConfig
 from trainers.config_hf import HFConfig
 from trainers.data import Part
-from trainers.hf import HessianFree, OverBudget, Piece, Progress, adapted, line_search, step_size
+from trainers.hf import HessianFree, Outcome, OverBudget, Piece, Progress, adapted, line_search, step_size
 from trainers.hf_cg import ConjugateGradients, Dot, has_stalled, kept_steps
 from trainers.state import initial_state
 
@@ -46,8 +47,10 @@ def start(net: NetConfig) -> Tensor:
     return Dense(net).pack(initial_state(trial(net), torch.float64).params)
 
 
-def optimiser(net: NetConfig, theta: Tensor) -> HessianFree:
-    return HessianFree(net, Dense(net), theta)
+def optimiser(net: NetConfig, curvature: Dense | None = None) -> Callable[..., Outcome]:
+    """Outer iterations of the net's."""
+    curvature = curvature or Dense(net)
+    return partial(HessianFree(net, torch.empty(curvature.size, dtype=torch.float64)).iterate, curvature)
 
 
 # -- conjugate gradients -----------------------------------------------------------------------------------------
@@ -193,8 +196,8 @@ def test_a_quadratic_is_done_in_one_outer_iteration(preconditioner: float, chunk
     config = replace(EXACT, preconditioner=preconditioner)
     # Chunks of equal examples: each has the curvature of all.
     doubled = Part(part.inputs.repeat(chunks, 1), part.targets.repeat(chunks, 1), None)
-    one = optimiser(LINEAR, theta)
-    found = one.iterate(theta, torch.zeros_like(theta), Progress(damping=1e-12), config, whole(doubled, chunks), 0)
+    one = optimiser(LINEAR)
+    found = one(theta, torch.zeros_like(theta), Progress(damping=1e-12), config, whole(doubled, chunks), 0)
     ones = np.ones((len(part.inputs), 1))
     w, residual, *_ = np.linalg.lstsq(np.hstack([part.inputs.numpy(), ones]), part.targets.numpy(), rcond=None)
     weights, biases = Dense(LINEAR).unpack(found.theta)[0]
@@ -203,7 +206,7 @@ def test_a_quadratic_is_done_in_one_outer_iteration(preconditioner: float, chunk
     assert found.progress.objective == pytest.approx(residual.sum() / len(ones), rel=1e-10)
     assert found.progress.damping == pytest.approx(1e-12 * 2 / 3)  # what was foretold came about
     assert found.progress.rejected == 0
-    again = one.iterate(found.theta, found.solution, found.progress, config, whole(doubled, chunks), 0)
+    again = one(found.theta, found.solution, found.progress, config, whole(doubled, chunks), 0)
     assert again.progress.objective == pytest.approx(found.progress.objective, rel=1e-12)
 
 
@@ -211,9 +214,7 @@ def test_l2_is_part_of_the_objective_and_of_its_curvature() -> None:
     part = data(LINEAR).train
     theta = start(LINEAR)
     config = replace(EXACT, l2=0.3)
-    found = optimiser(LINEAR, theta).iterate(
-        theta, torch.zeros_like(theta), Progress(damping=1e-12), config, whole(part), 0
-    )
+    found = optimiser(LINEAR)(theta, torch.zeros_like(theta), Progress(damping=1e-12), config, whole(part), 0)
     x = np.hstack([part.inputs.numpy(), np.ones((len(part.inputs), 1))])
     expected = np.linalg.solve(x.T @ x / len(x) + 0.15 * np.eye(6), x.T @ part.targets.numpy() / len(x))
     weights, biases = Dense(LINEAR).unpack(found.theta)[0]
@@ -239,13 +240,13 @@ CONFIGS = {
 @pytest.mark.parametrize("net", [AUTOENCODER, NETS["mlp-tanh"], NETS["squared-sigmoid"]], ids=lambda net: net.loss)
 def test_each_outer_iteration_equals_the_twins(name: str, net: NetConfig) -> None:
     config, part, theta = CONFIGS[name], data(net, examples=25).train, start(net)
-    twin, one = Twin(net, theta, config.damping), optimiser(net, theta)
+    twin, one = Twin(net, theta, config.damping), optimiser(net)
     solution, progress = torch.zeros_like(theta), Progress(damping=config.damping)
     pieces = whole(part, config.chunks)
     for iteration in range(4):
         target = iteration % config.chunks
         some, at = (pieces, target) if config.gradient == "full" else ([pieces[target]], 0)
-        found = one.iterate(theta, solution, progress, config, some, at)
+        found = one(theta, solution, progress, config, some, at)
         before = twin.theta
         twin.iterate(config, some, at)
         assert found.progress.cg_steps - progress.cg_steps == twin.notes["steps"]
@@ -309,11 +310,11 @@ class Counting(Dense):
 def test_work_is_what_was_asked_of_the_curvature(name: str) -> None:
     net, config = NETS["mlp-tanh"], CONFIGS[name]
     theta, counting = start(net), Counting(net)
-    one = HessianFree(net, counting, theta)
+    one = optimiser(net, counting)
     pieces = whole(data(net, examples=31).train, config.chunks)
     some = pieces if config.gradient == "full" else pieces[:1]
-    first = one.iterate(theta, torch.zeros_like(theta), Progress(damping=config.damping), config, some, 0)
-    found = one.iterate(first.theta, first.solution, first.progress, config, some, 0)
+    first = one(theta, torch.zeros_like(theta), Progress(damping=config.damping), config, some, 0)
+    found = one(first.theta, first.solution, first.progress, config, some, 0)
     asked = counting.asked
     # A gradient, its forward pass included, is 1; so are squares.
     assert asked["at"] == asked["gradient"] == 2 * sum(piece.count for piece in some)
@@ -341,14 +342,14 @@ def test_structural_damping_is_weighed_by_the_damping_and_no_part_of_the_model()
     theta, pieces = start(net), whole(data(net, examples=31).train)
     config = HFConfig(damping=0.2, structural=0.5, chunks=1, cg_max=20)
     begin = torch.zeros_like(theta), Progress(damping=0.2)
-    found = HessianFree(net, Structural(net), theta).iterate(theta, *begin, config, pieces, 0)
+    found = optimiser(net, Structural(net))(theta, *begin, config, pieces, 0)
     assert set(asked[:-1]) == {0.1}
     assert asked[-1] == 0.0  # the change that the undamped model foretold
     # Here it is 3 * structural * damping times the identity: a larger damping of CG. Rho does not know of either.
     plain = replace(config, structural=0.0, damping=0.5, preconditioner=0.0)
-    same = HessianFree(net, Structural(net), theta).iterate(theta, begin[0], Progress(damping=0.5), plain, pieces, 0)
+    same = optimiser(net, Structural(net))(theta, begin[0], Progress(damping=0.5), plain, pieces, 0)
     bare = replace(config, preconditioner=0.0)
-    other = HessianFree(net, Structural(net), theta).iterate(theta, *begin, bare, pieces, 0)
+    other = optimiser(net, Structural(net))(theta, *begin, bare, pieces, 0)
     assert torch.allclose(other.theta, same.theta, rtol=1e-9)
     assert other.progress.damping / 0.2 == pytest.approx(same.progress.damping / 0.5)
     assert found.progress.objective < found.objective
@@ -357,28 +358,28 @@ def test_structural_damping_is_weighed_by_the_damping_and_no_part_of_the_model()
 def test_an_iteration_that_costs_too_much_is_left() -> None:
     net, config = NETS["mlp-tanh"], CONFIGS["classical"]
     theta, pieces = start(net), whole(data(net, examples=31).train, 3)
-    one, begin = optimiser(net, theta), Progress(damping=0.5)
-    cost = one.iterate(theta, torch.zeros_like(theta), begin, config, pieces, 0).progress.work
+    one, begin = optimiser(net), Progress(damping=0.5)
+    cost = one(theta, torch.zeros_like(theta), begin, config, pieces, 0).progress.work
     with pytest.raises(OverBudget):
-        one.iterate(theta, torch.zeros_like(theta), begin, config, pieces, 0, cost - 1e-6)
-    assert one.iterate(theta, torch.zeros_like(theta), begin, config, pieces, 0, cost).progress.work == cost
+        one(theta, torch.zeros_like(theta), begin, config, pieces, 0, cost - 1e-6)
+    assert one(theta, torch.zeros_like(theta), begin, config, pieces, 0, cost).progress.work == cost
 
 
 def test_what_is_not_finite_is_said() -> None:
     net = NETS["squared-sigmoid"]
     theta, pieces = start(net), whole(data(net, examples=31).train)
     still, begin = torch.zeros_like(theta), Progress(damping=1.0)
-    one = optimiser(net, theta)
+    one = optimiser(net)
     broken = theta.clone()
     broken[0] = math.nan
-    assert one.iterate(broken, still, begin, CONFIGS["bare"], pieces, 0).lost
+    assert one(broken, still, begin, CONFIGS["bare"], pieces, 0).lost
     config = replace(CONFIGS["bare"], line_search=False, step=1e300)
-    assert one.iterate(theta, still, begin, config, pieces, 0).diverged
-    found = one.iterate(theta, still, begin, replace(config, step=1.0), pieces, 0)
+    assert one(theta, still, begin, config, pieces, 0).diverged
+    found = one(theta, still, begin, replace(config, step=1.0), pieces, 0)
     assert not found.diverged
     assert not found.lost
     # A warm start that is no number is tried in vain, and forgotten.
-    lost = one.iterate(theta, torch.full_like(theta, math.nan), begin, CONFIGS["classical"], pieces, 0)
+    lost = one(theta, torch.full_like(theta, math.nan), begin, CONFIGS["classical"], pieces, 0)
     assert torch.equal(lost.theta, theta)
     assert lost.progress.rejected == 1
     assert lost.progress.damping == 1.5
