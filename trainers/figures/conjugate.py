@@ -7,49 +7,37 @@ damping. Here it is taken where some updates of NAG lead, on the reduced CURVES 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from trainers import models
 from trainers.config import InitConfig, MethodConfig, NetConfig, SeedConfig, TrialConfig
+from trainers.curvature import curvature
+from trainers.data import Data
 from trainers.group import Group
 from trainers.state import Params
-from trainers.tasks import load
+from trainers.tasks import Split, load
 
 Product = Callable[[Tensor], Tensor]
 
 
-def gauss_newton(net: NetConfig, params: Params, inputs: Tensor, targets: Tensor) -> tuple[Product, Tensor]:
-    """Return v -> G v of the mean loss at `params`, and its gradient, both for flat vectors of all parameters.
+def gauss_newton(net: NetConfig, params: Params, data: Data, rows: slice) -> tuple[Product, Tensor]:
+    """Return v -> G v of the mean loss of some training examples at `params`, and its gradient.
 
-    G = J' H J with H the loss's curvature at the logits (Schraudolph 2002), J' and J by automatic differentiation.
+    Both are for flat vectors, as `trainers.curvature.Curvature` has them.
     """
-    module = models.build(net, inputs.dtype)
-    models.set_parameters(module, params)
-    names = [name for name, _ in module.named_parameters()]
-    shapes = [p.shape for p in module.parameters()]
-    sizes = [shape.numel() for shape in shapes]
-    theta = torch.cat([p.detach().reshape(-1) for p in module.parameters()])
-
-    def logits(vector: Tensor) -> Tensor:
-        pieces = torch.split(vector, sizes)
-        named = {name: piece.view(shape) for name, piece, shape in zip(names, pieces, shapes, strict=True)}
-        out: Tensor = torch.func.functional_call(module, named, (inputs,))
-        return out
-
-    z, pull = torch.func.vjp(logits, theta)[:2]
-    p = torch.sigmoid(z)
-    curvature = p * (1 - p) if net.loss == "logistic" else torch.full_like(z, 2.0)
-    delta = p - targets if net.loss == "logistic" else 2 * (z - targets)
-    gradient = pull(delta / len(inputs))[0]
+    made = curvature(net, data)
+    made.at(made.pack(params), data.train, rows)
+    gradient = torch.empty(made.size, dtype=data.dtype)
+    made.gradient(gradient)
 
     def product(vector: Tensor) -> Tensor:
-        pushed = torch.func.jvp(logits, (theta,), (vector,))[1]
-        pulled: Tensor = pull(curvature * pushed / len(inputs))[0]
-        return pulled
+        image = torch.empty_like(vector)
+        made.product(vector, image)
+        return image
 
     return product, gradient
 
@@ -95,8 +83,8 @@ def largest_curvature(product: Product, like: Tensor, steps: int = 30) -> float:
 def contest(
     net: NetConfig,
     params: Params,
-    inputs: Tensor,
-    targets: Tensor,
+    data: Data,
+    rows: slice = slice(None),
     damping: float = 1e-2,
     steps: int = 120,
     mus: tuple[float, ...] = (0.9, 0.95, 0.98, 0.99),
@@ -105,7 +93,7 @@ def contest(
 
     CG is truncated at 120 steps (S13 Fig. 5).
     """
-    bare, gradient = gauss_newton(net, params, inputs, targets)
+    bare, gradient = gauss_newton(net, params, data, rows)
 
     def damped(vector: Tensor) -> Tensor:
         return bare(vector) + damping * vector
@@ -135,5 +123,7 @@ def on_curves(size: int = 28, updates: int = 5000, examples: int = 1000) -> dict
     group.add(TrialConfig(0, net, InitConfig("sparse"), method, updates, 100, SeedConfig(0, "figure")))
     group.advance({0: updates})
     params = [(w.double(), b.double()) for w, b in group.state(0).params]
-    inputs = torch.from_numpy(np.array(task.train.inputs[:examples], dtype=np.float64))
-    return {"updates": updates, "examples": examples, **contest(net, params, inputs, inputs)}
+    inputs = np.array(task.train.inputs[:examples])
+    few = Split(inputs, inputs)
+    data = Data(replace(task, train=few, valid=few), dtype="float64")
+    return {"updates": updates, "examples": examples, **contest(net, params, data)}

@@ -5,45 +5,31 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from trainers import models
+from tests.trainers import cases
+from tests.trainers.dense import Twin
 from trainers.config import InitConfig, NetConfig, SeedConfig
+from trainers.curvature import curvature
+from trainers.data import Data
 from trainers.figures.conjugate import conjugate_gradients, contest, gauss_newton, largest_curvature, nesterov
 from trainers.inits import initial
 
 NET = NetConfig((4, 5, 3), ("tanh",), "logistic")
 
 
-def _problem(net: NetConfig) -> tuple[list[tuple[torch.Tensor, torch.Tensor]], torch.Tensor, torch.Tensor]:
-    generator = torch.Generator().manual_seed(1)
+def _problem(net: NetConfig) -> tuple[list[tuple[torch.Tensor, torch.Tensor]], Data]:
     params = [(torch.from_numpy(w), torch.from_numpy(b)) for w, b in initial(net, InitConfig("lecun"), SeedConfig(1))]
-    inputs = torch.randn(7, net.widths[0], generator=generator, dtype=torch.float64)
-    return params, inputs, torch.rand(7, net.widths[-1], generator=generator, dtype=torch.float64)
+    return params, cases.data(net, examples=9)
 
 
-def test_gradient_is_autograds() -> None:
-    for loss in ("logistic", "squared"):
-        net = NetConfig(NET.widths, NET.hidden, loss)
-        params, inputs, targets = _problem(net)
-        _, gradient = gauss_newton(net, params, inputs, targets)
-        module = models.build(net, torch.float64)
-        models.set_parameters(module, params)
-        models.loss(net, module(inputs), targets).backward()  # type: ignore[no-untyped-call]
-        expected = torch.cat([p.grad.reshape(-1) for p in module.parameters() if p.grad is not None])
-        assert (gradient - expected).abs().max() < 1e-13
-
-
-def test_products_are_the_hessians_where_the_net_is_linear() -> None:
+def test_products_and_gradient_are_those_of_the_examples_asked_for() -> None:
     """Without hidden layers the Gauss-Newton matrix is the Hessian."""
     net = NetConfig((4, 3), (), "logistic")
-    params, inputs, targets = _problem(net)
-    product, gradient = gauss_newton(net, params, inputs, targets)
-
-    def loss(vector: torch.Tensor) -> torch.Tensor:
-        weights, biases = vector[:12].view(3, 4), vector[12:]  # as nn.Linear has them
-        return models.loss(net, inputs @ weights.T + biases, targets)
-
-    theta = torch.cat([params[0][0].T.reshape(-1), params[0][1]])
-    hessian = torch.autograd.functional.hessian(loss, theta)
+    params, data = _problem(net)
+    product, gradient = gauss_newton(net, params, data, slice(0, 7))
+    twin = Twin(net, curvature(net, data))
+    theta, few = twin.made.pack(params), data.train.head(7)
+    assert (gradient - torch.func.grad(twin.loss)(theta, few)).abs().max() < 1e-13
+    hessian = torch.func.hessian(twin.loss)(theta, few)
     dense = torch.stack([product(one) for one in torch.eye(len(gradient), dtype=torch.float64)])
     assert (dense - hessian).abs().max() < 1e-13
 
@@ -60,8 +46,8 @@ def test_both_reach_the_minimum_cg_in_as_many_steps_as_dimensions() -> None:
 
 
 def test_contest_starts_at_zero_and_cg_never_rises() -> None:
-    params, inputs, targets = _problem(NET)
-    found = contest(NET, params, inputs, targets, steps=20)
+    params, data = _problem(NET)
+    found = contest(NET, params, data, steps=20)
     cg = found["conjugate_gradients"]
     assert cg[0] == 0
     assert abs(found["nesterov"][0]) == 0
