@@ -129,7 +129,7 @@ def arms(found: Comparison) -> Table:
         work = [text.count(arm.work)] if unlike else []
         made.add_row(
             _plain(arm.name), _plain(arm.label), _stuck(arm), _within(arm.typical, arm.low, arm.high),
-            "-" if arm.searched is None else _three(arm.searched), *work, text.span(arm.seconds),
+            "-" if arm.searched is None else _three(arm.searched), *work, _seconds(arm.seconds),
         )  # fmt: skip
     return made
 
@@ -145,6 +145,10 @@ def _within(value: float | None, low: float | None, high: float | None) -> str:
     if value is None:
         return "-"
     return _three(value) if low is None or high is None else f"{_three(value)} ({_three(low)}–{_three(high)})"
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.2g}s" if seconds < 1 else text.span(seconds)
 
 
 def _three(value: float) -> str:
@@ -249,8 +253,8 @@ def add_confirm(typed: Path, top: int, seeds: int, hf: bool) -> Path:
 
 
 def _capital(words: str) -> str:
-    """A sentence that begins with a capital letter."""
-    return words[:1].upper() + words[1:]
+    """A sentence that begins with a capital letter, unless with an arm's name."""
+    return f"W{words[1:]}" if words.startswith("where ") else words
 
 
 def _plain(words: str) -> str:

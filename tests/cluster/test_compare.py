@@ -65,7 +65,8 @@ def test_what_was_asked_for_otherwise_is_not_kept(said: Said, tmp_path: Path) ->
     folder = make(tmp_path / "runs" / "one", Point(NAG, 0.4, TEN), WORSE)
     make(tmp_path / "runs" / "two", Point(CM, 0.4, TEN))
     assert said("compare", "one", "--against", "two")[0] == 0
-    assert said("compare", "one", "two")[0] == 0
+    code, out, _ = said("compare", "one", "two")
+    assert (code, out[:6]) == (0, "two (C")  # a sentence that begins with a name keeps it
     assert not (folder / "comparison.json").exists()
 
 
