@@ -42,9 +42,10 @@ class HFConfig:
     An outer iteration minimises the model g'd + d'(G + L2 + damping)d / 2 by at most `cg_max` steps of preconditioned
     CG from `cg_decay` times the last solution. The curvature is of one of `chunks` equal parts of the training set,
     taken in turn; the gradient of all of it (`full`) or of the same part (`chunk`). With `line_search` CG's iterates
-    are back-tracked and the step found by Armijo's rule; without it the step is `step`, or
-    step_decay / (t - step_from) of outer iteration t where step_decay is above 0 (S13 A.6). `structural` times the
-    damping weighs the change of hidden states of recurrent nets (Martens, Sutskever 2011). `phases` follow each
+    are back-tracked and the step found by Armijo's rule; without it the last iterate is taken by `step`, or, where
+    step_decay is above 0, by step_decay / (t - step_from) of outer iteration t = 1, 2, ..., at most `step` (S13 A.6).
+    With `adapt` the damping follows how well the model foretold the change along the whole iterate. `structural` times
+    the damping weighs the change of hidden states of recurrent nets (Martens, Sutskever 2011). `phases` follow each
     other; what comes after the last is as the config says.
     """
 

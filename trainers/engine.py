@@ -77,6 +77,8 @@ def is_narrow(outputs: int) -> bool:
 
 def check_family(net: NetConfig, family: str) -> None:
     """Raise ValueError unless methods of a family (`MethodConfig.family`) can train a net."""
+    if family == "hf":
+        raise ValueError("method hf: has an engine of its own")
     if family == "diagonal" and net.steps:
         raise ValueError("method diagonal: trains feed-forward and residual nets; of a recurrent one take another")
 

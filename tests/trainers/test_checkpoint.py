@@ -17,7 +17,10 @@ def state(seed: int, update: int, diverged_at: int | None = None) -> TrialState:
 
 def test_states_come_back_bit_by_bit() -> None:
     states = {3: state(1, 40), 17: state(2, 7, diverged_at=6)}
+    states[17].scalars = {"damping": 1 / 3, "next_work": 7.0}
     back = unpack(pack(states))
+    assert back[17].scalars == states[17].scalars
+    assert back[3].scalars == {}
     assert set(back) == {3, 17}
     for number, before in states.items():
         after = back[number]

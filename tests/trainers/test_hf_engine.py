@@ -21,6 +21,7 @@ from trainers.data import Data, Part
 from trainers.group import Group, make_engine
 from trainers.hf import Piece
 from trainers.hf_engine import HFEngine
+from trainers.loop import LoopEngine
 from trainers.serial import SerialTrial
 from trainers.state import TrialState
 
@@ -318,6 +319,10 @@ def test_what_cannot_be_is_refused() -> None:
     engine = engine_of(configured(MLP))
     with pytest.raises(ValueError, match="method nag is not of this engine's family, hf"):
         engine.add(trial(MLP, 1))
+    with pytest.raises(ValueError, match="method hf: has an engine of its own"):
+        LoopEngine(MLP, BATCH, data(MLP), "hf")
+    with pytest.raises(ValueError, match="method hf: has an engine of its own"):
+        SerialTrial(configured(MLP), data(MLP))
     assert isinstance(make_engine("whatever", MLP, BATCH, data(MLP), "hf"), HFEngine)
 
 

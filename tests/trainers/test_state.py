@@ -71,3 +71,15 @@ def test_a_clone_shares_nothing_and_a_nan_is_seen() -> None:
     copy.velocity[0][1][0] = float("nan")
     assert state.is_finite()
     assert not copy.is_finite()
+
+
+def test_scalars_travel_too_to_the_last_bit() -> None:
+    state = initial_state(trial(NETS["no-hidden"]))
+    assert state.scalars == {}
+    assert TrialState.from_arrays(state.to_arrays()).scalars == {}
+    state.scalars = {"damping": 0.1 + 0.2, "work": 2.0**53 - 1, "never": float("inf")}
+    copy = state.clone()
+    assert TrialState.from_arrays(copy.to_arrays()).scalars == state.scalars
+    assert same_bits(TrialState.from_arrays(copy.to_arrays()), state)
+    copy.scalars["damping"] = 1.0
+    assert state.scalars["damping"] == 0.1 + 0.2
