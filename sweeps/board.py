@@ -3,7 +3,8 @@
 Groups attach, train each of their trials to its next report update, report, and act on the answer. With
 `order: number` the board answers when every group that holds trials has reported (a round): decisions are then
 taken in trial order and freed slots are filled in trial order, so nothing depends on which worker was faster.
-With `order: arrival` each report is answered at once.
+With `order: arrival` each report is answered at once. A group without trials waits for its answer until there are some
+for it, perhaps in the next stage, or none will come.
 
 Everything a round decides is one journal commit, on disk before any answer leaves: no decision is ever acted on
 that a restart would not know.
@@ -15,15 +16,16 @@ import errno
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from sweeps import history, journal
-from sweeps.search import Proposer
+from sweeps.asking import Asker
 from sweeps.spec import SweepSpec
+from sweeps.stages import is_confirm, is_search
 from sweeps.stopping import class_of, promote
 
 
@@ -48,25 +50,39 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class Seated:
+    """A trial that a group holds: what it is, its stage, and the update it last reported."""
+
+    stage: str
+    config: dict[str, Any]
+    update: int = 0
+
+    @property
+    def number(self) -> int:
+        """The trial's number."""
+        return int(self.config["number"])
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """What a group does next: drop these trials, add those, then go on unless `done` or `leave`."""
 
     drop: tuple[int, ...] = ()
-    new: tuple[dict[str, Any], ...] = ()
+    new: tuple[Seated, ...] = ()
     checkpoint: bool = False
     """Some trial passed a rung in this round."""
     done: bool = False
-    """No trial is left for this group."""
+    """No trial is left for this group, and none will come."""
     leave: bool = False
     """The sweep is being interrupted: checkpoint and leave."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attached:
-    """A group's place at the board: the trials it holds, each with the update it last reported."""
+    """A group's place at the board, and the trials it holds."""
 
     incarnation: int
-    trials: tuple[tuple[dict[str, Any], int], ...]
+    trials: tuple[Seated, ...]
 
 
 class StaleWorkerError(RuntimeError):
@@ -105,8 +121,7 @@ class Board:
         """What keeps the board waiting, for people to see; empty when nothing does."""
         self._journal = journal.Journal(folder / "journal.jsonl")
         self.history = history.fold(self._journal.records)
-        self._proposer = Proposer(spec)
-        self._proposer.replay(self._journal.records)
+        self._asker = Asker(spec, self.history, self._journal.records)
         self._unwritten: list[journal.Record] = []
         self._rungs = spec.rungs()
         self._order = spec.early_stopping.order if spec.early_stopping else "number"
@@ -117,12 +132,17 @@ class Board:
         for trial in self.history.trials.values():
             if trial.state == "running":  # a resume may have fewer groups than the crashed run
                 self._groups[trial.group % groups].append(trial.number)
+        self._known: dict[int, set[int]] = {group: set() for group in range(groups)}
+        """The trials that a group's worker has been told of and not yet told to drop."""
         self._incarnations = dict.fromkeys(self._groups, 0)
         self._pending: dict[int, tuple[str, list[Entry]]] = {}
+        self._idle: set[int] = set()
+        """Groups that wait for trials."""
         self._lost: dict[int, str] = {}
         self._leaving = False
         self._seated = False
-        self._spent_before = sum(trial.wall_s for trial in self.history.trials.values()) / max(1, groups)
+        searched = (trial.wall_s for trial in self.history.trials.values() if not is_confirm(trial.stage))
+        self._spent_before = sum(searched) / max(1, groups)
         self._started = timer()
         self._log("open", format=journal.FORMAT, sweep_id=folder.name, epoch=epoch, versions=dict(versions or {}))
         self._write()
@@ -133,34 +153,43 @@ class Board:
         """A group's worker has started, for the first time or again; what it held before is its own."""
         if not self._seated:  # one commit for all groups: seats do not depend on who started first
             self._seated = True
-            self._fill()
+            self._fill(self._spent() is None)
             self._write()
         self._incarnations[group] += 1
         self._pending.pop(group, None)
+        self._idle.discard(group)
         self._lost.pop(group, None)
-        trials = (self.history.trials[number] for number in self._groups[group])
-        return Attached(self._incarnations[group], tuple((trial.config, trial.updates) for trial in trials))
+        self._known[group] = set(self._groups[group])
+        return Attached(self._incarnations[group], tuple(map(self._seat, self._groups[group])))
 
     def report(self, group: int, incarnation: int, engine: str, entries: list[Entry]) -> dict[int, Answer]:
         """Take a group's measurements; return the answers that are due, perhaps to several groups or to none.
+
+        A group that holds no trial reports none, and is answered when there is something for it to do.
 
         Raises:
             StaleWorkerError: a newer worker has attached to this group.
         """
         if incarnation != self._incarnations[group]:
             raise StaleWorkerError(f"group {group}: worker {incarnation} was replaced by {self._incarnations[group]}")
-        assert {entry.number for entry in entries} == set(self._groups[group]), "a group reports each of its trials"
-        self._pending[group] = (engine, entries)
+        assert {entry.number for entry in entries} == self._known[group], "a group reports each of its trials"
+        if entries:
+            self._pending[group] = (engine, entries)
+        elif self._groups[group]:  # they were given to it before it said that it had none
+            return {group: self._answer(group)}
+        else:
+            self._idle.add(group)
         return self._settle_if_due()
 
     def lose(self, group: int, reason: str) -> dict[int, Answer]:
         """A group's worker failed for good: its trials end as failed, the others go on."""
         self._pending.pop(group, None)
+        self._idle.discard(group)
         self._lost[group] = reason
         self._incarnations[group] += 1
         for number in self._groups[group]:
             self._end(number, "failed", f"worker lost: {reason}")
-        self._groups[group] = []
+        self._groups[group], self._known[group] = [], set()
         self._write()
         return self._settle_if_due()
 
@@ -171,11 +200,12 @@ class Board:
     def extend(self, trials: int) -> None:
         """Grow the budget of a finished sweep."""
         self._log("extend", trials=trials)
+        self._asker.extended()
         self._write()
 
     def close(self, reason: str) -> None:
         """Write why the driver leaves and release the journal."""
-        self._log("close", reason=reason)
+        self._log("close", reason=reason, **({"note": self.note} if self.note else {}))
         self._write()
         self._journal.close()
 
@@ -183,15 +213,23 @@ class Board:
 
     @property
     def budget(self) -> int:
-        """How many trials the sweep may ask for in all."""
-        size = self._proposer.size()
-        trials = self.spec.budget.trials + self.history.extended
-        return trials if size is None else min(trials, size)
+        """How many trials the sweep may ask for in all its stages."""
+        return sum(self.sizes.values())
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """How many trials each stage has in all; what is to be confirmed is counted as planned until it is known."""
+        return self._asker.sizes()
 
     @property
     def finished(self) -> bool:
         """Nothing runs and nothing is left to ask for."""
-        return not any(self._groups.values()) and (len(self.history.trials) >= self.budget or self._spent() is not None)
+        return not any(self._groups.values()) and not self._asker.left(self._spent() is None)
+
+    @property
+    def note(self) -> str:
+        """What was asked for and cannot be done, in words."""
+        return self._asker.missing
 
     @property
     def lost(self) -> dict[int, str]:
@@ -202,13 +240,14 @@ class Board:
 
     def _settle_if_due(self) -> dict[int, Answer]:
         holders = {group for group, numbers in self._groups.items() if numbers}
-        if not self._pending or (self._order == "number" and not holders <= set(self._pending)):
+        if not (self._pending or self._idle) or (self._order == "number" and not holders <= set(self._pending)):
             return {}
         return self._settle()
 
     def _settle(self) -> dict[int, Answer]:
         """Decide a round in trial order, fill freed slots in trial order, write, and only then answer."""
         pending, self._pending = self._pending, {}
+        waiting, self._idle = pending.keys() | self._idle, set()
         for group in sorted(pending):
             self._log_report(group, *pending[group])
         entries = sorted((e for _, items in pending.values() for e in items), key=lambda entry: entry.number)
@@ -217,22 +256,30 @@ class Board:
             self._note_scores(self.history.trials[entry.number], lost_at)
         over = None if self._leaving else self._spent()
         passed = {entry.number for entry in entries if self._decide(entry, over)}
-        drop = {g: tuple(n for n in ns if self.history.trials[n].state != "running") for g, ns in self._groups.items()}
-        self._groups = {g: [n for n in ns if n not in drop[g]] for g, ns in self._groups.items()}
-        held = {g: set(ns) for g, ns in self._groups.items()}
-        if not self._leaving and not over:
-            self._fill()
+        trials = self.history.trials
+        self._groups = {g: [n for n in ns if trials[n].state == "running"] for g, ns in self._groups.items()}
+        if not self._leaving:
+            self._fill(over is None)
         self._write()
-        return {
-            group: Answer(
-                drop=drop[group],
-                new=tuple(self.history.trials[n].config for n in self._groups[group] if n not in held[group]),
-                checkpoint=bool(passed & held[group]),
-                done=not self._groups[group],
-                leave=self._leaving,
-            )
-            for group in pending
-        }
+        if not self._leaving and any(self._groups.values()) and self._asker.left(over is None):
+            self._idle = {group for group in waiting if not self._groups[group]}
+        return {group: self._answer(group, passed) for group in sorted(waiting - self._idle)}
+
+    def _answer(self, group: int, passed: Collection[int] = ()) -> Answer:
+        """Tell a group's worker what has become of its trials, and which it has been given."""
+        held, now = self._known[group], self._groups[group]
+        self._known[group] = set(now)
+        return Answer(
+            drop=tuple(sorted(held - set(now))),
+            new=tuple(self._seat(number) for number in now if number not in held),
+            checkpoint=any(number in passed for number in held if number in now),
+            done=not now,
+            leave=self._leaving,
+        )
+
+    def _seat(self, number: int) -> Seated:
+        trial = self.history.trials[number]
+        return Seated(trial.stage, trial.config, trial.updates)
 
     def _decide(self, entry: Entry, over: str | None) -> bool:
         """End a trial, let it pass its rung (True), or let it go on."""
@@ -251,9 +298,9 @@ class Board:
             self._end(entry.number, "complete", f"target: {target.metric} below {target.below:g}")
         elif entry.update >= trial.config["updates"]:
             self._end(entry.number, "complete")
-        elif entry.update in self._rungs and not self._promoted(trial, entry):
+        elif is_search(trial.stage) and entry.update in self._rungs and not self._promoted(trial, entry):
             pass
-        elif over is not None:
+        elif over is not None and not is_confirm(trial.stage):
             self._end(entry.number, "stopped", over)
         return entry.update in trial.promoted
 
@@ -268,21 +315,19 @@ class Board:
         self._end(entry.number, "stopped", f"rung {entry.update}: not among the best", rung=entry.update)
         return False
 
-    def _fill(self) -> None:
+    def _fill(self, searching: bool) -> None:
         """Ask for a trial for each free slot, each given to the group that has least to compute."""
         load = {g: sum(_cost(self.history.trials[n].config) for n in ns) for g, ns in self._groups.items()}
-        for number in range(len(self.history.trials), self.budget):
-            free = [g for g, numbers in self._groups.items() if len(numbers) < self.slots and g not in self._lost]
-            if not free:
+        while free := [g for g, numbers in self._groups.items() if len(numbers) < self.slots and g not in self._lost]:
+            number = len(self.history.trials)
+            asked = self._asker.next(number, searching)
+            if asked is None:
                 return
-            params = self._proposer.ask(number)
-            replicate = self.spec.replicate(number)
-            config = self.spec.config(number, params, replicate=replicate)
             group = min(free, key=lambda g: (load[g], g))
-            load[group] += _cost(config)
+            load[group] += _cost(asked.config)
             self._groups[group].append(number)
-            self._log("ask", trial=number, params=params, config=config, stage="search", replicate=replicate,
-                      point_id=self.spec.point_id(params), group=group)  # fmt: skip
+            self._log("ask", trial=number, params=asked.params, config=asked.config, stage=asked.stage,
+                      replicate=asked.replicate, point_id=asked.point_id, group=group)  # fmt: skip
 
     # -- records ---------------------------------------------------------------------------------------------
 
@@ -341,7 +386,7 @@ class Board:
         self._log("end", trial=number, state=state, reason=reason, stopped_at_rung=rung, objective=objective,
                   updates=updates, work=float(updates * trial.config["batch"]), wall_s=trial.wall_s,
                   engine=trial.engine, group=trial.group, **told)  # fmt: skip
-        self._proposer.tell(number, state, objective, trial.scores)
+        self._asker.tell(trial, state, objective)
 
     # -- small parts -----------------------------------------------------------------------------------------
 
@@ -351,6 +396,8 @@ class Board:
 
     def _note_scores(self, trial: history.Trial, lost_at: int | None = None) -> None:
         """Enter a trial's scores at its rungs; one that diverged or was skipped is the worst where it never came."""
+        if not is_search(trial.stage):
+            return
         ended_at = trial.updates if trial.state in ("diverged", "skipped") else lost_at
         for rung in self._rungs:
             if ended_at is not None and ended_at <= rung:

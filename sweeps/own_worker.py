@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from sweeps import forks
-from sweeps.board import Answer, Entry
+from sweeps.board import Answer, Entry, Seated
+from sweeps.spec import SweepSpec
 from sweeps.store import atomic_write
 from sweeps.worker import GroupWorker, words
 
@@ -31,12 +32,15 @@ class OwnWorker(GroupWorker):
         self._trials = OwnGroup(
             function(spec.trainer, "trainer"),
             [spec.objective.metric, *([spec.target.metric] if spec.target else [])],
-            self._reports,
+            spec.report_updates(),
             spec.rungs(),
             task=load(spec.task.name, spec.task.settings) if spec.task.name else None,
             device=config["device"],
             threads=max(1, int(spec.resources.cpu)),
         )
+
+    def _insight(self, spec: SweepSpec) -> None:  # noqa: ARG002 - what is inside its nets is not known
+        return None
 
     def cleanup(self) -> None:
         """Let functions that stand in a report end."""
@@ -66,29 +70,30 @@ class OwnWorker(GroupWorker):
         """Such trials are long, so any of their reports is worth a checkpoint."""
         return super()._obey(replace(answer, checkpoint=True))
 
-    def _seat(self, config: dict[str, Any], state: Any) -> None:
+    def _seat(self, seated: Seated, state: Any) -> None:
         """Give a trial the slot."""
         from trainers.own import OwnConfig
 
-        number = config["number"]
+        number = seated.number
+        self._course[number] = self._course_of(seated)
         self._at[number] = 0
         try:
-            self._trials.add(OwnConfig.from_dict(config), state)
+            self._trials.add(OwnConfig.from_dict(seated.config), state)
         except Exception as error:
             self._unfit[number] = Entry(number, 0, {}, math.nan, 0.0, failed=words(error))
 
     def _engine_name(self) -> str:
         return "own"
 
-    def _restore(self, trials: tuple[tuple[dict[str, Any], int], ...]) -> None:
+    def _restore(self, trials: tuple[Seated, ...]) -> None:
         """Start each trial from its newest state that is not ahead of the journal; what was heard passes unheard."""
-        states = self._read_checkpoints({config["number"]: update for config, update in trials if update})
-        for config, update in trials:
-            number = config["number"]
-            self._seat(config, states.get(number))
-            self._at[number] = update
+        states = self._read_checkpoints({seated.number: seated.update for seated in trials if seated.update})
+        for seated in trials:
+            number = seated.number
+            self._seat(seated, states.get(number))
+            self._at[number] = seated.update
             if number not in self._unfit:
-                self._trials.catch_up(number, update)
+                self._trials.catch_up(number, seated.update)
 
     def _write_checkpoint(self) -> None:
         """Store the state that came with the last report; without one the older checkpoints stay the newest."""

@@ -22,6 +22,7 @@ from sweeps.journal import Record
 from sweeps.parameters import Float, Internal
 from sweeps.space import Params, point_id
 from sweeps.spec import SweepSpec
+from sweeps.stages import SEARCH
 from trainers.config import SeedConfig
 
 _log = logging.getLogger(__name__)
@@ -52,10 +53,15 @@ class Proposer:
     """Proposes the trials of one sweep; a function of (spec, number, sequence of asks and tells).
 
     With `search.seeds` above 1 each point is tried that many times in a row: trial n is replicate n % seeds of
-    point n // seeds.
+    point n // seeds. Trials are numbered from 0 within a stage.
+
+    Args:
+        spec: what is searched, and how.
+        wave: above 0, a trial is proposed from what trials before its wave of so many came to, and from nothing else.
+            It does not matter then in how many slots they trained. A wave begins when all before it have ended.
     """
 
-    def __init__(self, spec: SweepSpec) -> None:
+    def __init__(self, spec: SweepSpec, wave: int = 0) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)  # its hints on samplers are no help to a user here
         self._space, self._search = spec.space, spec.search
         self._seed, self._seeds = spec.search.seed, spec.search.seeds
@@ -75,9 +81,12 @@ class Proposer:
         self._grid = self._grid_after_points() if self._algorithm == "grid" else None
         self._nodes = designs.finite(self._space) if self._grid is None else None
         self._asked: dict[int, Params] = {}
-        self._places: dict[int, int] = {}  # sweep number -> number in the study
+        self._places: dict[int, int] = {}  # number -> number in the study
+        self._names: dict[int, int] = {}  # number -> the sweep's number
         self._seen: set[str] = set()
-        self._ended = self._complete = 0
+        self._wave = wave
+        self._untold: dict[int, tuple[str, float | None, Mapping[int, float]]] = {}  # what the next wave will know
+        self._ended = self._complete = self._told = 0
         self._warned = False
         if self._algorithm not in ("random", "grid"):
             designs.sobol_units(self._space, self._seed, 0)  # SciPy's import, while workers start
@@ -88,13 +97,23 @@ class Proposer:
         """How many trials there are in all to ask for; None if the search has no end of its own."""
         return None if self._grid is None else (len(self._points) + len(self._grid)) * self._seeds
 
+    @property
+    def ready(self) -> bool:
+        """Whether a trial can be asked for now: not while its wave waits for the one before it to end."""
+        fresh = self._wave and self._asked and len(self._asked) % self._wave == 0
+        return not fresh or len(self._untold) + self._told == len(self._asked)
+
     def exhausted(self, number: int) -> bool:
         """Whether there is no such trial any more."""
         size = self.size()
         return size is not None and number >= size
 
-    def ask(self, number: int) -> Params:
+    def ask(self, number: int, trial: int | None = None) -> Params:
         """The point of a trial: values of its active parameters. Numbers are asked for in rising order.
+
+        Args:
+            number: the trial's number within its stage.
+            trial: its number in the sweep, by which people know it; default the same.
 
         Raises:
             ValueError: the number was asked for before, or lies past the end of the grid.
@@ -103,6 +122,8 @@ class Proposer:
             raise ValueError(f"trial {number} was asked for before")
         if self.exhausted(number):
             raise ValueError(f"trial {number}: the grid ends at {self.size()}")
+        self._names[number] = number if trial is None else trial
+        self._begin_wave()
         first = number - number % self._seeds
         if number > first and first in self._asked:
             params, notes = dict(self._asked[first]), dict[str, Any]()
@@ -129,7 +150,21 @@ class Proposer:
         """
         if state not in END_STATES:
             raise ValueError(f"state {state!r}: one of {', '.join(END_STATES)}")
+        if self._wave:
+            self._untold[number] = state, objective, dict(curve)
+        else:
+            self._tell(number, state, objective, curve)
+
+    def _begin_wave(self) -> None:
+        """Before the first ask of a wave: learn how the trials before it ended, in order of number."""
+        if self._wave and len(self._asked) % self._wave == 0:
+            for number in sorted(self._untold):
+                self._tell(number, *self._untold[number])
+            self._untold = {}
+
+    def _tell(self, number: int, state: str, objective: float | None, curve: Mapping[int, float]) -> None:
         place = self._places[number]
+        self._told += 1
         if state == "failed":
             self._study.tell(place, state=TrialState.FAIL)
             return
@@ -144,22 +179,26 @@ class Proposer:
             self._storage.set_trial_intermediate_value(trial_id, update, score)
         self._study.tell(place, state=TrialState.PRUNED)
 
-    def replay(self, records: Iterable[Record]) -> None:
-        """Rebuild the study of a new Proposer from a journal's records, in their order.
+    def replay(self, records: Iterable[Record], stage: str = SEARCH) -> None:
+        """Rebuild the study of a new Proposer from a journal's records of a stage, in their order.
 
         The journal's points count. CMA-ES, whose state is not journaled, is asked again for each; should the
         answers differ (another version of a library, say), that is logged once.
         """
         scores: dict[int, dict[int, float]] = {}
+        numbers: dict[int, int] = {}  # the sweep's to the stage's
         for record in records:
-            if record["type"] == "ask" and record["stage"] == "search":
-                self._enter_again(record["trial"], record["params"])
+            if record["type"] == "ask" and record["stage"] == stage:
+                number = numbers[record["trial"]] = len(numbers)
+                self._names[number] = record["trial"]
+                self._begin_wave()
+                self._enter_again(number, record["params"])
             elif record["type"] == "report":
                 for entry in record["trials"]:
                     scores.setdefault(entry["trial"], {})[entry["update"]] = float(entry["score"])
-            elif record["type"] == "end" and record["trial"] in self._places:
+            elif record["type"] == "end" and record["trial"] in numbers:
                 objective = None if record["objective"] is None else float(record["objective"])
-                self.tell(record["trial"], record["state"], objective, scores.pop(record["trial"], {}))
+                self.tell(numbers[record["trial"]], record["state"], objective, scores.pop(record["trial"], {}))
 
     @property
     def study(self) -> Any:
@@ -187,7 +226,7 @@ class Proposer:
                 params={n: value for n, value in self._asked[number].items() if n in shapes},
                 distributions={n: shapes[n] for n in self._asked[number] if n in shapes},
                 intermediate_values=trial.intermediate_values,
-                user_attrs={"trial": trial_id(number)},
+                user_attrs={"trial": trial_id(self._names[number])},
             )
             for number, trial in zip(self._places, self._study.get_trials(deepcopy=False), strict=True)
             if trial.state.is_finished()

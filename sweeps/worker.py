@@ -5,19 +5,34 @@ from __future__ import annotations
 import contextlib
 import math
 import time
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 from ray import tune
 
-from sweeps import forks
-from sweeps.board import Answer, Entry
+from sweeps import forks, stages
+from sweeps.board import Answer, Entry, Seated
 from sweeps.spec import SweepSpec
 from sweeps.store import atomic_write
 
+if TYPE_CHECKING:
+    from sweeps.insight import Insight
+
 STEP_S = 1.0  # Tune hears of a group about once a second: its loop is for hundreds of results, not thousands
 CHECKPOINT_SHARE = 0.05  # checkpoints at rungs may take this share of the time
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """What trials of one stage and length have in common."""
+
+    spec: SweepSpec
+    reports: list[int]
+    rungs: set[int]
+    insight: Insight | None = None
 
 
 class GroupWorker(tune.Trainable):  # type: ignore[misc]
@@ -28,10 +43,19 @@ class GroupWorker(tune.Trainable):  # type: ignore[misc]
         self._group: int = config["group"]
         self._folder = Path(config["folder"])
         self._spec = SweepSpec.model_validate(config["spec"])
-        self._reports = self._spec.report_updates()
-        self._rungs = set(self._spec.rungs())
         self._board = config["board"]
         self._engines: dict[str, str] | str = config["engines"]
+        self._open()
+        self._prepare(config)
+        attached = ray.get(self._board.attach.remote(self._group))
+        self._incarnation = attached.incarnation
+        self._restore(attached.trials)
+
+    def _open(self) -> None:
+        """Hold no trial yet."""
+        self._stages = stages.by_name(self._spec)
+        self._courses: dict[tuple[str, int], Course] = {}
+        self._course: dict[int, Course] = {}
         self._at: dict[int, int] = {}
         self._unfit: dict[int, Entry] = {}
         """What to report of trials that are not trained."""
@@ -39,14 +63,9 @@ class GroupWorker(tune.Trainable):  # type: ignore[misc]
         """What to report of trials that are trained though their net cannot start."""
         self._last_checkpoint = time.monotonic()
         self._checkpoint_cost = 0.0
-        self._prepare(config)
-        attached = ray.get(self._board.attach.remote(self._group))
-        self._incarnation = attached.incarnation
-        self._restore(attached.trials)
 
     def _prepare(self, config: dict[str, Any]) -> None:
         """Have what trains: data and engines."""
-        from sweeps.insight import Insight
         from trainers.engine import one_thread
         from trainers.group import Group
         from trainers.tasks import load
@@ -59,12 +78,24 @@ class GroupWorker(tune.Trainable):  # type: ignore[misc]
             device=config["device"],
             eval_examples=self._spec.training.eval_examples,
         )
-        self._insight = Insight(self._folder, self._group, self._spec, self._trials)
+
+    def _course_of(self, seated: Seated) -> Course:
+        """How a trial's stage has it trained and measured."""
+        key = seated.stage, seated.config["updates"]
+        if key not in self._courses:
+            spec = stages.trained(self._stages[seated.stage].spec, seated.config["updates"])
+            self._courses[key] = Course(spec, spec.report_updates(), set(spec.rungs()), self._insight(spec))
+        return self._courses[key]
+
+    def _insight(self, spec: SweepSpec) -> Insight | None:
+        from sweeps.insight import Insight
+
+        return Insight(self._folder, self._group, spec, self._trials)
 
     def step(self) -> dict[str, Any]:
-        """Train, report and obey until a second has passed or the group is done."""
+        """Train, report and obey until a second has passed or the group is done; without trials, wait for some."""
         until = time.monotonic() + STEP_S
-        done = not self._at
+        done = False
         while not done and time.monotonic() < until:
             entries = self._advance()
             answer = ray.get(self._board.report.remote(self._group, self._incarnation, self._engine_name(), entries))
@@ -81,19 +112,20 @@ class GroupWorker(tune.Trainable):  # type: ignore[misc]
 
     def _advance(self) -> list[Entry]:
         """Train every trial to its next report update and measure it."""
-        until = {n: self._next_report(u) for n, u in self._at.items() if n not in self._unfit}
+        until = {n: self._next_report(n, u) for n, u in self._at.items() if n not in self._unfit}
         skipped = [n for n, entry in self._unfit.items() if entry.doomed]
-        born = self._insight.born([*(n for n in until if not self._at[n]), *skipped])
+        born: dict[int, dict[str, float]] = {}
+        for course, numbers in self._by_course([*(n for n in until if not self._at[n]), *skipped]):
+            born |= course.insight.born(numbers) if course.insight else {}
         seconds = self._trials.advance(until)
-        numbers = list(until)
-        metrics = self._trials.evaluate(numbers)
-        self._try_phases(until, metrics)
-        for number, values in self._insight.reported(until, metrics).items():
-            metrics[number] |= values
-        scores = {n: metrics[n][self._spec.objective.metric] for n in numbers}
-        scores.update(self._fork_scores([n for n in numbers if until[n] in self._rungs]))
+        metrics: dict[int, dict[str, float]] = {}
+        scores: dict[int, float] = {}
+        for course, numbers in self._by_course(until):
+            measured, compared = self._measure(course, {number: until[number] for number in numbers})
+            metrics |= measured
+            scores |= compared
         entries = []
-        for number in numbers:
+        for number in until:
             self._at[number] = until[number]
             diverged = self._trials.diverged_at(number)
             score = math.nan if diverged is not None else scores[number]
@@ -107,52 +139,72 @@ class GroupWorker(tune.Trainable):  # type: ignore[misc]
                 self._keep(number, until[number], metrics[number])
         return [*entries, *self._unfit.values()]
 
-    def _fork_scores(self, numbers: list[int]) -> dict[int, float]:
+    def _by_course(self, numbers: Iterable[int]) -> list[tuple[Course, list[int]]]:
+        """Trials with what they have in common, in the order in which they were given."""
+        found: dict[int, tuple[Course, list[int]]] = {}
+        for number in numbers:
+            course = self._course[number]
+            found.setdefault(id(course), (course, []))[1].append(number)
+        return list(found.values())
+
+    def _measure(self, course: Course, until: dict[int, int]) -> tuple[dict[int, dict[str, float]], dict[int, float]]:
+        """What trials of one course come to at the updates where they stand, and what rungs compare of it."""
+        numbers = list(until)
+        self._trials.measure_on(course.spec.training.eval_examples)
+        metrics: dict[int, dict[str, float]] = self._trials.evaluate(numbers)
+        self._try_phases(course.spec, until, metrics)
+        for number, values in course.insight.reported(until, metrics).items() if course.insight else ():
+            metrics[number] |= values
+        scores = {n: metrics[n][course.spec.objective.metric] for n in numbers}
+        return metrics, scores | self._fork_scores(course.spec, [n for n in numbers if until[n] in course.rungs])
+
+    def _fork_scores(self, spec: SweepSpec, numbers: list[int]) -> dict[int, float]:
         """At a rung: the objective after a short fork at low momentum (DESIGN 4.5), if the spec asks for one."""
-        stopping = self._spec.early_stopping
+        stopping = spec.early_stopping
         if not numbers or stopping is None or stopping.fork is None:
             return {}
         forked = self._trials.fork(numbers, stopping.fork.updates, stopping.fork.mu)
-        return {number: values[self._spec.objective.metric] for number, values in forked.items()}
+        return {number: values[spec.objective.metric] for number, values in forked.items()}
 
-    def _try_phases(self, until: dict[int, int], metrics: dict[int, dict[str, float]]) -> None:
+    def _try_phases(self, spec: SweepSpec, until: dict[int, int], metrics: dict[int, dict[str, float]]) -> None:
         """Measure the spec's forks that begin here: last phases of copies (S13 Table 2), as rows of the trials."""
-        for phase in self._spec.forks:
+        for phase in spec.forks:
             if numbers := [number for number, update in until.items() if update == phase.at]:
                 for number, values in self._trials.fork(numbers, phase.updates, phase.mu).items():
                     metrics[number] |= {f"fork/{phase.name}/{name}": value for name, value in values.items()}
 
-    def _next_report(self, update: int) -> int:
-        return next(report for report in self._reports if report > update)
+    def _next_report(self, number: int, update: int) -> int:
+        return next(report for report in self._course[number].reports if report > update)
 
     def _obey(self, answer: Answer) -> bool:
         for number in answer.drop:
-            del self._at[number]
+            del self._at[number], self._course[number]
             unfit = self._unfit.pop(number, None)
             if unfit is None or unfit.doomed:
                 self._trials.remove(number)
-        for config in answer.new:
-            self._seat(config, None)
+        for seated in answer.new:
+            self._seat(seated, None)
         if answer.leave or (answer.checkpoint and self._checkpoint_due()):
             self._write_checkpoint()
         return answer.done or answer.leave
 
-    def _seat(self, config: dict[str, Any], state: Any) -> None:
+    def _seat(self, seated: Seated, state: Any) -> None:
         """Give a trial a slot. One that cannot be trained, or need not be, ends alone; its group goes on."""
         from trainers.config import TrialConfig
 
-        number = config["number"]
+        number = seated.number
+        self._course[number] = course = self._course_of(seated)
         state = self._start if state is None else state
         self._at[number] = 0 if state is None else state.update
         try:
-            self._trials.add(TrialConfig.from_dict(config), state)
-            doomed = self._insight.doomed(number) if not self._at[number] else None
+            self._trials.add(TrialConfig.from_dict(seated.config), state)
+            doomed = course.insight.doomed(number) if course.insight and not self._at[number] else None
         except Exception as error:
             self._unfit[number] = Entry(number, self._at[number], {}, math.nan, 0.0, failed=words(error))
             with contextlib.suppress(KeyError):
                 self._trials.remove(number)
             return
-        if doomed and self._insight.skips:
+        if doomed and course.insight and course.insight.skips:
             self._unfit[number] = Entry(number, 0, {}, math.nan, 0.0, doomed=doomed)
         elif doomed:
             self._doomed[number] = doomed
@@ -163,12 +215,12 @@ class GroupWorker(tune.Trainable):  # type: ignore[misc]
 
     # -- what a restart needs --------------------------------------------------------------------------------
 
-    def _restore(self, trials: tuple[tuple[dict[str, Any], int], ...]) -> None:
+    def _restore(self, trials: tuple[Seated, ...]) -> None:
         """Load each trial from the newest checkpoint that is not ahead of the journal, then catch up unreported."""
-        states = self._read_checkpoints({config["number"]: update for config, update in trials if update})
-        for config, _ in trials:
-            self._seat(config, states.get(config["number"]))
-        behind = {config["number"]: update for config, update in trials if update > self._at[config["number"]]}
+        states = self._read_checkpoints({seated.number: seated.update for seated in trials if seated.update})
+        for seated in trials:
+            self._seat(seated, states.get(seated.number))
+        behind = {seated.number: seated.update for seated in trials if seated.update > self._at[seated.number]}
         behind = {number: update for number, update in behind.items() if number not in self._unfit}
         if behind:
             self._trials.advance(behind)
@@ -218,10 +270,10 @@ class GroupWorker(tune.Trainable):  # type: ignore[misc]
         """Keep the state of a trial that ends complete, for `musweep export --model`, or that a fork may start from."""
         from trainers.checkpoint import pack
 
-        target = self._spec.target
-        if update == self._spec.training.updates or (target is not None and target.reached(metrics)):
+        spec = self._course[number].spec
+        if update == spec.training.updates or (spec.target is not None and spec.target.reached(metrics)):
             path = forks.model_path(self._folder, number)
-        elif update in self._spec.training.keep:
+        elif update in spec.training.keep:
             path = forks.state_path(self._folder, number, update)
         else:
             return

@@ -65,9 +65,13 @@ class Group:
         self._forks: dict[_Key, Engine] = {}
         self._configs: dict[int, TrialConfig] = {}
         self._keys: dict[int, _Key] = {}
-        self._parts = {"train": self._data.train.head(eval_examples), "valid": self._data.valid.head(eval_examples)}
+        self.measure_on(eval_examples)
         self._seconds = 0.0
         self._updates = 0
+
+    def measure_on(self, examples: int) -> None:
+        """Measure on the first so many examples of train and of valid from now on."""
+        self._parts = {"train": self._data.train.head(examples), "valid": self._data.valid.head(examples)}
 
     def add(self, config: TrialConfig, state: TrialState | None = None) -> None:
         """Take a trial in, from `state` or from its first update.
@@ -101,7 +105,7 @@ class Group:
         return seconds
 
     def evaluate(self, numbers: Iterable[int]) -> dict[int, dict[str, float]]:
-        """Return the task's objectives of each trial, on the first `eval_examples` examples of train and valid.
+        """Return the task's objectives of each trial, on the first examples of train and valid (`measure_on`).
 
         Those of a diverged trial are NaN. What its engine has to say besides (`HFEngine.notes`) comes with them.
         """

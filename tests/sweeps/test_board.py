@@ -1,113 +1,13 @@
 """The board, played with pretend workers: no Ray, no torch, every crash that a process boundary allows."""
 
 import math
-import random
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from sweeps import history
 from sweeps.board import Board, Entry, StaleWorkerError
-from sweeps.spec import SweepSpec
-
-SPEC = {
-    "name": "pretend",
-    "task": "digits",
-    "training": {"updates": 90, "reports": 9, "batch": 10},
-    "space": {
-        "lr": {"type": "float", "low": 1e-4, "high": 1.0, "scale": "log"},
-        "mu_max": {"type": "float", "low": 0.5, "high": 0.99, "scale": "one_minus_log"},
-        "method": {"type": "choice", "values": ["cm", "nag"]},
-        "depth": {"type": "choice", "values": [1, 2]},
-    },
-    "search": {"algorithm": "random", "seed": 3},
-    "budget": {"trials": 40},
-    "early_stopping": {"rungs": [10, 30], "factor": 3, "fork": None},
-    "objective": "valid_loss",
-}
-
-
-def spec_with(**changes) -> SweepSpec:
-    return SweepSpec.model_validate({**SPEC, **changes})
-
-
-def pretend_loss(config: dict, update: int) -> float:
-    """A trial's loss as a function of its config alone; NaN once a large lr has had time to diverge."""
-    method = config["method"]
-    if method["lr"] > 0.5 and update > 5:
-        return math.nan
-    return abs(math.log10(method["lr"]) + 2) + method["mu_max"] + 5 / update + 0.01 * len(config["net"]["widths"])
-
-
-class PretendWorker:
-    def __init__(self, board: Board, group: int, reports: list[int]) -> None:
-        self.board, self.group, self.reports = board, group, reports
-        attached = board.attach(group)
-        self.incarnation = attached.incarnation
-        self.at = {config["number"]: update for config, update in attached.trials}
-        self.configs = {config["number"]: config for config, _ in attached.trials}
-        self.gone = not self.at
-        self.doomed: Callable[[dict], str | None] = lambda config: None
-
-    def report(self):
-        entries = []
-        for number, update in self.at.items():
-            update = next(r for r in self.reports if r > update)
-            self.at[number] = update
-            if doomed := self.doomed(self.configs[number]):
-                self.at[number] = 0
-                entries.append(Entry(number, 0, {}, math.nan, 0.0, doomed=doomed))
-                continue
-            loss = pretend_loss(self.configs[number], update)
-            diverged = 8 if math.isnan(loss) else None
-            entries.append(Entry(number, update, {"valid_loss": loss}, loss, 0.5, diverged_at=diverged))
-        return self.board.report(self.group, self.incarnation, "loop", entries)
-
-    def obey(self, answer) -> None:
-        for number in answer.drop:
-            del self.at[number]
-        for config in answer.new:
-            self.at[config["number"]] = 0
-            self.configs[config["number"]] = config
-        self.gone = answer.done or answer.leave
-
-
-def play(
-    folder: Path, spec: SweepSpec, groups: int, slots: int, *, seed: int = 0, rounds: int | None = None, doomed=None
-) -> Board:
-    """Drive a sweep with workers that report in a random order, for some number of reports or to the end."""
-    board = Board(folder, spec, groups, slots, clock=lambda: 0.0)
-    reports = spec.report_updates()
-    order = random.Random(seed)
-    workers = {group: PretendWorker(board, group, reports) for group in range(groups)}
-    waiting: set[int] = set()
-    for worker in workers.values():
-        worker.doomed = doomed or worker.doomed
-    while rounds is None or rounds > 0:
-        ready = [group for group, worker in workers.items() if not worker.gone and group not in waiting]
-        if not ready:
-            break
-        group = order.choice(ready)
-        waiting.add(group)
-        for answered, answer in workers[group].report().items():
-            workers[answered].obey(answer)
-            waiting.discard(answered)
-        rounds = None if rounds is None else rounds - 1
-    return board
-
-
-def kill(board: Board) -> None:
-    """The process is gone: its file lock is, and nothing more is written."""
-    board._journal.close()
-
-
-def table(board_or_folder) -> dict:
-    told = board_or_folder.history if isinstance(board_or_folder, Board) else history.load(board_or_folder)
-    return {
-        t.number: (t.params, t.state, t.stopped_at_rung, t.objective, t.updates, tuple(t.metrics))
-        for t in told.trials.values()
-    }
+from tests.sweeps.pretend import SPEC, PretendWorker, kill, play, spec_with, table
 
 
 def test_a_sweep_ends_with_every_trial_in_one_end_state(tmp_path: Path) -> None:
@@ -183,9 +83,9 @@ def test_a_resume_with_fewer_groups_takes_over_the_trials_of_the_others(tmp_path
 def test_a_replaced_worker_is_refused_and_its_round_is_not_lost(tmp_path: Path) -> None:
     spec = spec_with()
     board = Board(tmp_path, spec, 2, 3)
-    old, other = (PretendWorker(board, group, spec.report_updates()) for group in (0, 1))
+    old, other = (PretendWorker(board, group) for group in (0, 1))
     assert old.report() == {}  # reported, waiting for group 1, then killed
-    new = PretendWorker(board, 0, spec.report_updates())
+    new = PretendWorker(board, 0)
     assert set(new.at.values()) == {0}
     with pytest.raises(StaleWorkerError):
         old.report()
@@ -196,7 +96,7 @@ def test_a_replaced_worker_is_refused_and_its_round_is_not_lost(tmp_path: Path) 
 def test_a_group_lost_for_good_fails_its_trials_and_frees_the_others(tmp_path: Path) -> None:
     spec = spec_with()
     board = Board(tmp_path, spec, 2, 3)
-    workers = [PretendWorker(board, group, spec.report_updates()) for group in (0, 1)]
+    workers = [PretendWorker(board, group) for group in (0, 1)]
     held = set(workers[1].at)
     assert workers[0].report() == {}
     answers = board.lose(1, "no such device")
@@ -221,7 +121,7 @@ def test_extending_a_finished_sweep_goes_on_with_its_numbers(tmp_path: Path) -> 
 def test_leaving_keeps_running_trials_running(tmp_path: Path) -> None:
     spec = spec_with()
     board = Board(tmp_path, spec, 1, 4)
-    worker = PretendWorker(board, 0, spec.report_updates())
+    worker = PretendWorker(board, 0)
     board.leave()
     answer = worker.report()[0]
     assert answer.leave
@@ -238,7 +138,7 @@ def test_the_wall_budget_ends_what_runs_and_asks_no_more(tmp_path: Path) -> None
     now = [0.0]
     spec = spec_with(budget={"trials": 40, "wall": "60s"})
     board = Board(tmp_path, spec, 1, 4, timer=lambda: now[0])
-    worker = PretendWorker(board, 0, spec.report_updates())
+    worker = PretendWorker(board, 0)
     now[0] = 61.0
     answer = worker.report()[0]
     assert answer.done
@@ -276,7 +176,7 @@ def test_a_full_disk_is_waited_out(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(board._journal, "append", append)
     slept = []
     monkeypatch.setattr("sweeps.board.time.sleep", slept.append)
-    worker = PretendWorker(board, 0, spec.report_updates())
+    worker = PretendWorker(board, 0)
     assert len(worker.at) == 4
     assert slept == [1.0, 1.0]
     assert len(history.load(tmp_path).trials) == 4
@@ -309,7 +209,7 @@ def test_skipped_trials_end_before_their_first_update_and_free_their_slots(tmp_p
     for trial in skipped:
         assert (trial.updates, trial.work, trial.wall_s, trial.objective, trial.metrics) == (0, 0.0, 0.0, None, {})
         assert trial.reason == trial.doomed == "its net cannot start"
-    told = {trial.number: trial.state.name for trial in board._proposer.study.get_trials()}
+    told = {trial.number: trial.state.name for trial in board._asker._proposers["search"].study.get_trials()}
     assert all(told[trial.number] == "PRUNED" for trial in skipped)
 
 
@@ -354,8 +254,8 @@ def test_a_verdict_that_is_only_recorded_travels_with_the_first_report(tmp_path:
     board = Board(tmp_path, spec_with(), 1, 2)
     attached = board.attach(0)
     entries = [
-        Entry(config["number"], 10, {"valid_loss": 1.0}, 1.0, 0.5, init={"diag/x": math.inf}, doomed="dead")
-        for config, _ in attached.trials
+        Entry(seated.number, 10, {"valid_loss": 1.0}, 1.0, 0.5, init={"diag/x": math.inf}, doomed="dead")
+        for seated in attached.trials
     ]
     board.report(0, attached.incarnation, "loop", entries)
     board.close("interrupted")

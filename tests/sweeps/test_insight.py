@@ -1,7 +1,6 @@
 """Measuring and judging nets in a worker, with a real group of tiny nets in the worker and no Ray."""
 
 import math
-import time
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,6 @@ import pytest
 
 from sweeps import forks
 from sweeps.board import Answer, Board
-from sweeps.insight import Insight
 from sweeps.spec import SweepSpec, parse
 from sweeps.store import read_diagnostics
 from sweeps.worker import GroupWorker
@@ -39,12 +37,11 @@ def worker_at(board: Board, folder: Path, spec: SweepSpec, group: int = 0) -> Gr
     """A worker as `setup` makes it, but for Ray."""
     worker = object.__new__(GroupWorker)
     worker._group, worker._folder, worker._spec = group, folder, spec
-    worker._reports, worker._rungs = spec.report_updates(), set(spec.rungs())
     worker._start = forks.read_start(folder, spec)
     worker._trials = Group(load(spec.task.name, spec.task.settings), "loop", eval_examples=50)
-    worker._insight = Insight(folder, group, spec, worker._trials)
-    worker._at, worker._unfit, worker._doomed, worker._engines = {}, {}, {}, "loop"
-    worker._last_checkpoint, worker._checkpoint_cost = time.monotonic(), 1e9
+    worker._engines = "loop"
+    worker._open()
+    worker._checkpoint_cost = 1e9
     attached = board.attach(group)
     worker._incarnation = attached.incarnation
     worker._restore(attached.trials)

@@ -89,8 +89,7 @@ def worker_at(board: Board, folder: Path, spec: SweepSpec) -> tuple[OwnWorker, i
     """A worker that has just attached, as Ray Tune would make it, and its incarnation."""
     worker = object.__new__(OwnWorker)
     worker._group, worker._folder, worker._spec, worker._engines = 0, folder, spec, {}
-    worker._reports, worker._rungs = spec.report_updates(), set(spec.rungs())
-    worker._at, worker._unfit = {}, {}
+    worker._open()
     worker._last_checkpoint, worker._checkpoint_cost = -math.inf, 0.0
     worker._prepare({"cwd": str(Path.cwd()), "device": "cpu"})
     attached = board.attach(0)

@@ -128,7 +128,7 @@ def test_a_baseline_that_makes_no_sound_spec(baseline: dict[str, Any], line: str
     spec = alone.model_copy(update={"baselines": [HFBaseline(kind="hf", **baseline)]})
     with pytest.raises(ValueError) as found:  # noqa: PT011 - what it is, is asked next
         stages.of(spec)
-    assert [str(problem) for problem in problems_in(found.value)][0].startswith(line)
+    assert next(str(problem) for problem in problems_in(found.value)).startswith(line)
     with pytest.raises(SpecError, match=r"baselines\.0\.|hf"):
         spec_with(baselines=[{"kind": "hf", **baseline}])
 

@@ -1,15 +1,14 @@
 """The worker's own decisions, with a pretend group in the place of training."""
 
 import math
-import time
 from pathlib import Path
 
 import pytest
 import torch
 
-from sweeps.board import Answer
-from sweeps.insight import Insight
+from sweeps.board import Answer, Seated
 from sweeps.schema import Phase, Target
+from sweeps.schema_baselines import Confirm
 from sweeps.spec import SweepSpec
 from sweeps.worker import GroupWorker
 from trainers.checkpoint import pack, unpack
@@ -44,7 +43,11 @@ class PretendGroup:
         self.updates.update(until)
         return dict.fromkeys(until, 0.25)
 
+    def measure_on(self, examples: int) -> None:
+        self.examples = examples
+
     def evaluate(self, numbers):
+        self.measured = [*getattr(self, "measured", []), (sorted(numbers), self.examples)]
         return {n: {"valid_loss": math.nan if self.diverged_at(n) else float(n)} for n in numbers}
 
     def fork(self, numbers, updates: int, mu: float):
@@ -58,15 +61,17 @@ class PretendGroup:
         return TrialState(self.updates[number], layer, layer)
 
 
-def worker_in(folder: Path, *trials: tuple[int, int]) -> GroupWorker:
+def seated(number: int, update: int = 0, stage: str = "search", updates: int = 100) -> Seated:
+    return Seated(stage, SPEC.trial_config(number, {"lr": 0.5}).to_dict() | {"updates": updates}, update)
+
+
+def worker_in(folder: Path, *trials: tuple[int, int], spec: SweepSpec = SPEC) -> GroupWorker:
     """A worker that has just attached, holding trials (number, update)."""
     worker = object.__new__(GroupWorker)
-    worker._group, worker._folder, worker._spec = 0, folder, SPEC
-    worker._reports, worker._rungs, worker._start = SPEC.report_updates(), set(SPEC.rungs()), None
-    worker._trials, worker._at, worker._unfit, worker._doomed = PretendGroup(), {}, {}, {}
-    worker._insight = Insight(folder, 0, SPEC, worker._trials)
-    worker._last_checkpoint, worker._checkpoint_cost = time.monotonic(), 0.0
-    worker._restore(tuple((SPEC.trial_config(n, {"lr": 0.5}).to_dict(), update) for n, update in trials))
+    worker._group, worker._folder, worker._spec = 0, folder, spec
+    worker._start, worker._trials = None, PretendGroup()
+    worker._open()
+    worker._restore(tuple(seated(n, update) for n, update in trials))
     return worker
 
 
@@ -106,8 +111,8 @@ def test_a_complete_trials_weights_are_kept(tmp_path: Path) -> None:
 
 
 def test_states_are_kept_at_the_reports_that_the_spec_names(tmp_path: Path) -> None:
-    worker = worker_in(tmp_path, (1, 0), (4, 0))
-    worker._spec = SPEC.model_copy(update={"training": SPEC.training.model_copy(update={"keep": [40]})})
+    kept = SPEC.model_copy(update={"training": SPEC.training.model_copy(update={"keep": [40]})})
+    worker = worker_in(tmp_path, (1, 0), (4, 0), spec=kept)
     for _ in range(3):
         worker._advance()
     (kept,) = (tmp_path / "states").iterdir()  # trial 4 has diverged before
@@ -116,16 +121,15 @@ def test_states_are_kept_at_the_reports_that_the_spec_names(tmp_path: Path) -> N
 
 
 def test_a_trial_that_reaches_its_target_has_its_state_kept(tmp_path: Path) -> None:
-    worker = worker_in(tmp_path, (1, 20), (2, 20))
-    worker._spec = SPEC.model_copy(update={"target": Target(metric="valid_loss", below=1.5)})
+    target = Target(metric="valid_loss", below=1.5)
+    worker = worker_in(tmp_path, (1, 20), (2, 20), spec=SPEC.model_copy(update={"target": target}))
     worker._advance()
     assert [path.name for path in (tmp_path / "models").iterdir()] == ["t00001.npz"]
 
 
 def test_forks_are_rows_of_the_trials_that_stand_where_they_begin(tmp_path: Path) -> None:
-    worker = worker_in(tmp_path, (1, 60), (2, 20))
     phases = [Phase(name="early", at=40, updates=60, mu=0.5), Phase(name="end", at=80, updates=20, mu=0.25)]
-    worker._spec = SPEC.model_copy(update={"forks": phases})
+    worker = worker_in(tmp_path, (1, 60), (2, 20), spec=SPEC.model_copy(update={"forks": phases}))
     assert [dict(entry.metrics) for entry in worker._advance()] == [
         {"valid_loss": 1.0, "fork/end/valid_loss": 120.25},
         {"valid_loss": 2.0, "fork/early/valid_loss": 260.5},
@@ -176,3 +180,27 @@ def test_leaving_writes_a_checkpoint_whatever_it_costs(tmp_path: Path) -> None:
     worker._advance()
     assert worker._obey(Answer(leave=True))
     assert pack({1: worker._trials.state(1)}) == next((tmp_path / "checkpoints").iterdir()).read_bytes()
+
+
+def test_trials_of_other_stages_have_reports_rungs_and_examples_of_their_own(tmp_path: Path) -> None:
+    """Of a group that holds both: one searched trial at its rung, two confirmed, one of them of 50 updates only."""
+    training = SPEC.training.model_copy(update={"eval_examples": 77})
+    confirm = Confirm(top=1, seeds=6, eval_examples=300)
+    worker = worker_in(tmp_path, (1, 20), spec=SPEC.model_copy(update={"training": training, "confirm": confirm}))
+    assert not worker._obey(Answer(new=(seated(5, stage="confirm"), seated(6, stage="confirm", updates=50))))
+    for number, update in ((5, 20), (6, 40)):
+        worker._at[number] = worker._trials.updates[number] = update
+    entries = {entry.number: entry for entry in worker._advance()}
+    assert {number: (entry.update, entry.score) for number, entry in entries.items()} == {
+        1: (40, 107.5), 5: (40, 5.0), 6: (50, 6.0),
+    }  # fmt: skip
+    assert worker._trials.measured == [([1], 77), ([5], 300), ([6], 300)]
+    assert [path.name for path in (tmp_path / "models").iterdir()] == ["t00006.npz"]
+
+
+def test_a_group_without_trials_reports_none(tmp_path: Path) -> None:
+    worker = worker_in(tmp_path)
+    assert worker._advance() == []
+    assert not worker._obey(Answer(new=(seated(7),)))
+    assert [entry.number for entry in worker._advance()] == [7]
+    assert worker._obey(Answer(drop=(7,), done=True))

@@ -1,0 +1,200 @@
+"""What a sweep's next trial is, through all its stages: a function of the spec and of what the journal says.
+
+Stages are asked for in their order, trial by trial, so that a number's stage and point do not depend on how many slots
+there are. A stage that has to wait keeps all after it waiting.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sweeps import stages
+from sweeps.history import History, Trial
+from sweeps.journal import Record, of_type
+from sweeps.search import STARTUP, Proposer
+from sweeps.space import Params
+from sweeps.spec import SweepSpec
+from sweeps.stages import SEARCH, Chosen, Point, Stage
+
+WAVE = STARTUP["tpe"]
+"""HF's trials are few and are asked for last: by waves their points do not depend on how many slots are free then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A trial that is to be trained."""
+
+    stage: str
+    params: Params
+    point_id: str
+    replicate: int
+    config: Params
+
+
+class Asker:
+    """Proposes the trials of all stages of one sweep.
+
+    Args:
+        spec: the sweep's.
+        history: of the sweep; whoever asks keeps it up to date, so each answer of `next` is in it before the next call.
+        records: what the history was made from.
+    """
+
+    def __init__(self, spec: SweepSpec, history: History, records: Iterable[Record]) -> None:
+        self._spec, self._history = spec, history
+        self._stages = stages.by_name(spec)
+        self._searches = [stage for stage in self._stages.values() if not stage.confirms]
+        self._numbers: dict[int, int] = {}  # the sweep's -> the search stage's
+        self._asked: Counter[str] = Counter()
+        self._running: Counter[str] = Counter()
+        self._proposers: dict[str, Proposer] = {}
+        self._arms: list[Chosen] | None = None
+        for trial in history.trials.values():
+            self._enter(trial.number, trial.stage)
+            self._running[trial.stage] -= trial.state != "running"
+        records = [record for record in records if record["type"] in ("ask", "report", "end")]
+        for stage in self._searches:
+            first = next((r for r in of_type(records, "ask") if r["stage"] == stage.name), None)
+            if first is not None or not stage.taken:
+                self._proposer(stage, first["params"] if first else {}).replay(records, stage.name)
+
+    def stage(self, name: str) -> Stage:
+        """A stage by its name."""
+        return self._stages[name]
+
+    def next(self, number: int, searching: bool = True) -> Asked | None:
+        """The trial of this number; None if there is none to be asked for now, and `left` says whether one may come.
+
+        Args:
+            number: one more than the last trial's.
+            searching: whether the search has time left.
+        """
+        open_search = self._open_search(searching)
+        if open_search is not None:
+            return self._search(open_search, number)
+        if self._spec.confirm is None or any(self._running[stage.name] for stage in self._searches):
+            return None
+        return self._confirm(number)
+
+    def left(self, searching: bool = True) -> bool:
+        """Whether a trial may still be asked for, now or when others have ended."""
+        if self._open_search(searching) is not None:
+            return True
+        if self._spec.confirm is None:
+            return False
+        return any(self._running[stage.name] for stage in self._searches) or self._next_arm() is not None
+
+    def sizes(self) -> dict[str, int]:
+        """Trials of each stage in all; of a confirm stage as planned, until it is known."""
+        found = {stage.name: self._size(stage) for stage in self._searches}
+        known = self._arms is not None or self._history.confirming
+        for name, stage in self._stages.items():
+            if stage.confirms:
+                left = sum(max(0, self._seeds - n) for arm, n in self._progress() if arm.stage == name) if known else 0
+                found[name] = self._asked[name] + left if known else max(stage.trials, self._asked[name])
+        return found
+
+    @property
+    def missing(self) -> str:
+        """What was to be confirmed and cannot be, in words."""
+        return stages.missing(self._spec, self._arms) if self._arms is not None else ""
+
+    def tell(self, trial: Trial, state: str, objective: float | None) -> None:
+        """A trial has ended; the search hears of it."""
+        self._running[trial.stage] -= 1
+        if trial.number in self._numbers:
+            self._proposers[trial.stage].tell(self._numbers[trial.number], state, objective, trial.scores)
+
+    def extended(self) -> None:
+        """The budget has grown, so the search goes on and what is best may change."""
+        self._arms = None
+
+    # -- searches --------------------------------------------------------------------------------------------
+
+    def _size(self, stage: Stage) -> int:
+        """Trials of a search stage, those by which it was extended among them."""
+        trials = self._spec.budget.trials + self._history.extended
+        if stage.name != SEARCH:
+            share = next(b.share for b in self._spec.baselines if b.kind == "hf" and f"{SEARCH}:{b.name}" == stage.name)
+            return max(1, round(share * trials))
+        size = self._proposers[SEARCH].size()
+        return trials if size is None else min(trials, size)
+
+    def _open_search(self, searching: bool) -> Stage | None:
+        """The first search stage that is not done and may be gone on with, perhaps not before others have ended."""
+        if not searching or self._history.confirming:
+            return None
+        undone = (stage for stage in self._searches if self._asked[stage.name] < self._size(stage))
+        return next((stage for stage in undone if self._startable(stage)), None)
+
+    def _startable(self, stage: Stage) -> bool:
+        """Whether a search has begun or can begin, at once or later: one on the best point's net needs such a point."""
+        return stage.name in self._proposers or self._running[SEARCH] > 0 or bool(self._best())
+
+    def _best(self) -> list[Point]:
+        return stages.best_points(self._spec, stages.in_stage(self._history, SEARCH), 1)
+
+    def _search(self, stage: Stage, number: int) -> Asked | None:
+        if stage.name not in self._proposers:
+            if self._running[SEARCH]:
+                return None
+            self._proposer(stage, self._best()[0].params)
+        proposer = self._proposers[stage.name]
+        if not proposer.ready:
+            return None
+        local = self._asked[stage.name]
+        params = proposer.ask(local, number)
+        replicate = stage.spec.replicate(local)
+        self._enter(number, stage.name)
+        config = stage.spec.config(number, params, replicate=replicate)
+        return Asked(stage.name, params, stage.spec.point_id(params), replicate, _as_read(config))
+
+    def _proposer(self, stage: Stage, params: Mapping[str, Any]) -> Proposer:
+        wave = 0 if stage.name == SEARCH else WAVE
+        made = self._proposers[stage.name] = Proposer(stages.on_net_of(stage, params), wave)
+        return made
+
+    def _enter(self, number: int, stage: str) -> None:
+        if not stages.is_confirm(stage):
+            self._numbers[number] = self._asked[stage]
+        self._asked[stage] += 1
+        self._running[stage] += 1
+
+    # -- confirmation ----------------------------------------------------------------------------------------
+
+    @property
+    def _seeds(self) -> int:
+        return self._spec.confirm.seeds if self._spec.confirm else 0
+
+    def _progress(self) -> list[tuple[Chosen, int]]:
+        """Each point to confirm with the number of its trials so far. Only while no search trial runs."""
+        if self._arms is None:
+            self._arms = stages.chosen(self._spec, self._stages, self._history)
+        begun = Counter((t.stage, t.point_id) for t in self._history.trials.values() if stages.is_confirm(t.stage))
+        return [(arm, begun[arm.stage, arm.point.point_id]) for arm in self._arms]
+
+    def _next_arm(self) -> Chosen | None:
+        """The point that has the fewest trials, the better one first: so all have their first seed before a second."""
+        open_ = [(done, place, arm) for place, (arm, done) in enumerate(self._progress()) if done < self._seeds]
+        return min(open_, key=lambda item: item[:2])[2] if open_ else None
+
+    def _confirm(self, number: int) -> Asked | None:
+        """One more seed of the next point; each trial of all arms has a replicate of its own."""
+        arm = self._next_arm()
+        if arm is None:
+            return None
+        replicate = sum(stages.is_confirm(trial.stage) for trial in self._history.trials.values())
+        spec, params = self._stages[arm.stage].spec, dict(arm.point.params)
+        config = spec.config(number, params, stage=stages.CONFIRM, replicate=replicate) | {"updates": arm.updates}
+        self._enter(number, arm.stage)
+        return Asked(arm.stage, params, arm.point.point_id, replicate, _as_read(config))
+
+
+def _as_read(config: Params) -> Params:
+    """A config as the journal gives it back, with lists for tuples: those asked before and after a resume are alike."""
+    plain: Params = json.loads(json.dumps(config))
+    return plain
