@@ -64,6 +64,9 @@ class Curvature(Protocol):
     def loss(self, theta: Tensor, part: Part, rows: Tensor | slice) -> float:
         """Return the mean loss at another point or of other examples; what `at` was given stays."""
 
+    def forget(self) -> None:
+        """Give back the memory of all activations; `at` comes next."""
+
 
 def curvature(net: NetConfig, data: Data, piece: int = PIECE, kept: int = KEPT) -> Curvature:
     """Make the curvature of a net of any kind, in buffers of its own.

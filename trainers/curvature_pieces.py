@@ -139,6 +139,7 @@ class Pieces(Generic[V]):
 
     @torch.no_grad()
     def squares(self, out: Tensor) -> None:  # noqa: D102
+        assert self._part is not None, "at no point yet"
         for place in range(len(self._spans)):
             piece = self._piece(place) if place < self._limit else self._run(place)
             piece.squares(self._point, self._into, float(place > 0), self._factor**2 / self._count)
@@ -146,6 +147,7 @@ class Pieces(Generic[V]):
 
     @torch.no_grad()
     def product(self, v: Tensor, out: Tensor, structural: float = 0.0) -> None:  # noqa: D102
+        assert self._part is not None, "at no point yet"
         self._along.vector.copy_(v)
         alpha = self._factor / self._count
         for place in range(len(self._spans)):
@@ -165,6 +167,11 @@ class Pieces(Generic[V]):
             piece.losses(self._other, self._total)
             count += _length(span)
         return float(self._total) / count
+
+    def forget(self) -> None:  # noqa: D102
+        self._made.clear()
+        self._shared = Shared(self._point.vector)
+        self._part, self._spans = None, []
 
     def _run(self, place: int) -> Linearised[V]:
         """Run a piece forward at the point, its losses added to the total."""

@@ -171,6 +171,8 @@ class HFEngine:
             for number, update in until.items():
                 start = time.perf_counter()
                 self._advance(self._trials[number], update)
+                if self.net.module:
+                    self._trials[number].net.curvature.forget()  # each has its own
                 seconds[number] = time.perf_counter() - start
         return seconds
 

@@ -128,6 +128,19 @@ def test_a_loss_elsewhere_leaves_the_point_alone() -> None:
     assert torch.equal(before, got(made, made.gradient))
 
 
+def test_what_was_forgotten_is_made_again() -> None:
+    net = DEEP["residual"]
+    data = cases.data(net)
+    made = curvature(net, data)
+    theta = point(made, Twin(net, made))
+    before = made.at(theta, data.train, ROWS), got(made, made.gradient)
+    made.forget()
+    with pytest.raises(AssertionError, match="at no point yet"):
+        made.gradient(torch.empty_like(theta))
+    assert made.at(theta, data.train, ROWS) == before[0]
+    assert torch.equal(got(made, made.gradient), before[1])
+
+
 def test_single_precision_inside_and_outside_inference() -> None:
     net = DEEP["autoencoder"]
     data, exact = cases.data(net, "float32"), cases.data(net)
