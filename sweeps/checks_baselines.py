@@ -211,3 +211,9 @@ def _hf_warnings(alone: SweepSpec, place: str) -> Iterator[str]:
         if stage.name.startswith("search:"):
             found = [*checks.no_effect(stage.spec), *checks_hf.enough(stage.spec)]
             yield from (f"{place}.{line}" for line in found)
+            points, names = stage.trials // stage.spec.search.seeds, set(stage.spec.space.searched) - set(stage.taken)
+            if points <= len(names):
+                yield (
+                    f"{place}.share: its search is of {points} points for {len(names)} parameters, so a tuned method "
+                    "would be held against one that is not; raise share or budget.trials"
+                )

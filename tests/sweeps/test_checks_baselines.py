@@ -257,6 +257,11 @@ WARNINGS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "searched for hf without hf": (
         {"space": {"lr": LR, "hf_damping": [1, 10]}}, ["space.hf_damping has no effect: no trial has method hf"],
     ),
+    "hf hardly searched": (
+        {**BIG, "baselines": [{"kind": "hf", "share": 0.2}]},
+        ["baselines.0.share: its search is of 4 points for 4 parameters, so a tuned method would be held against one "
+         "that is not; raise share or budget.trials"],
+    ),
     "hf beside nag": (
         {**BIG, "space": {"lr": LR, "method": ["nag", "hf"], "hf_cg_max": CG}},
         ["space.lr matters for method nag only; add when: {method: nag} to it",
