@@ -21,15 +21,14 @@ EDGE = 0.04
 
 
 def tiles(view: View) -> list[tuple[str, str, str]]:
-    """The headline figures: (label, figure, note)."""
-    best = view.best
-    value = number(view.value(best)) if best else NONE
+    """The figures of the whole sweep: (label, figure, note)."""
     spared, full = saved(view)
     counts = ", ".join(f"{count} {state}" for state, count in view.counts.items())
+    more = len(view.everything) - len(view.trials)
+    of = f"of the {len(view.trials):,} searching: " if more else ""
     return [
-        (f"best {view.metric}", value, best.id + _unfinished(best) if best else "no objective yet"),
-        ("trials", f"{len(view.trials):,}", counts or "none asked for yet"),
-        ("wall time", duration(wall(view)), f"{duration(sum(t.wall_s for t in view.trials))} of worker time"),
+        ("trials", f"{len(view.everything):,}", f"{of}{counts}" if counts else "none asked for yet"),
+        ("wall time", duration(wall(view)), f"{duration(sum(t.wall_s for t in view.everything))} of worker time"),
         ("saved by halving", *(_halving(spared, full) if _halves(view) else (NONE, "not used"))),
     ]  # fmt: skip
 
@@ -41,10 +40,6 @@ def _halves(view: View) -> bool:
 
 def _halving(spared: int, full: int) -> tuple[str, str]:
     return (f"{spared / full:.0%}", f"{spared:,} of {full:,} updates") if full else (NONE, "no trial has ended")
-
-
-def _unfinished(trial: Trial) -> str:
-    return "" if trial.state == "complete" else f", {trial.state} at update {trial.updates:,}"
 
 
 def wall(view: View) -> float | None:
@@ -250,7 +245,8 @@ def _condition(view: View) -> str:
         ground = f"{seeds} replicates per point of sweep seed {seed}, shared by all points"
     return (
         f"These figures are conditional on {ground}. The best of many is also flattered by having been chosen. "
-        "Small differences between trials may not hold with other seeds; no test of significance was made."
+        "Small differences between trials may not hold with other seeds; no test of significance was made "
+        "among them."
     )
 
 

@@ -127,7 +127,7 @@ def lanes(trials: list[Trial], now: float) -> list[list[Trial]]:
 
 def timeline(view: View) -> list[Figure] | str:
     """When each trial was in its group, one band per group, a lane per trial at a time."""
-    trials = [trial for trial in view.trials if trial.state != "skipped"]
+    trials = [trial for trial in view.everything if trial.state != "skipped"]
     if not trials:
         return "No trial has been asked for yet."
     now = last_event(view)
@@ -181,5 +181,5 @@ def _bar_hover(view: View, trial: Trial) -> str:
 
 def last_event(view: View) -> float:
     """The latest time that the history tells of."""
-    times = [time for trial in view.trials for time in (trial.asked_at, trial.ended_at) if time is not None]
+    times = [time for trial in view.everything for time in (trial.asked_at, trial.ended_at) if time is not None]
     return max(times, default=view.history.opened_at or 0.0)

@@ -14,6 +14,8 @@ from sweeps.history import Trial
 
 LOST = "#b3b3b3"
 """The grey of diverged trials."""
+LONG = 12
+"""Letters of a name that fit beside others."""
 
 
 def parallel(view: View) -> list[Figure] | str:
@@ -94,7 +96,7 @@ def _frame(axes: list[dict[str, Any]]) -> dict[str, Any]:
               for i in range(len(axes))]  # fmt: skip
     notes: list[dict[str, Any]] = []
     for i, axis in enumerate(axes):
-        notes.append({"x": i, "y": 1.09, "text": f"<b>{axis['label']}</b>", "showarrow": False})
+        notes.append({"x": i, "y": 1.09, "text": f"<b>{_broken(axis['label'])}</b>", "showarrow": False})
         for place, words in zip(axis["tickvals"], axis["ticktext"], strict=True):
             notes.append({"x": i, "y": _share(axis, place), "text": words, "showarrow": False, "xanchor": "right",
                           "xshift": -5, "font": {"size": 11}})  # fmt: skip
@@ -103,6 +105,15 @@ def _frame(axes: list[dict[str, Any]]) -> dict[str, Any]:
         "yaxis": {"visible": False, "range": [-0.05, 1.15]},
         "shapes": shapes, "annotations": notes, "hovermode": "closest",
     }  # fmt: skip
+
+
+def _broken(label: str) -> str:
+    """A long name on two lines, parted near its middle."""
+    cuts = [i for i, char in enumerate(label) if char == "_"]
+    if len(label) <= LONG or not cuts:
+        return label
+    cut = min(cuts, key=lambda i: abs(i - len(label) / 2))
+    return f"{label[: cut + 1]}<br>{label[cut + 1 :]}"
 
 
 def _share(axis: dict[str, Any], place: float) -> float:

@@ -26,6 +26,9 @@ STATE_COLOURS = {
     "complete": BLUE, "stopped": SKY, "diverged": VERMILION, "failed": PURPLE, "skipped": "#bbbbbb", "running": GREEN,
 }  # fmt: skip
 MOST_CURVES = 200
+FEW_MARKS, SHORT_SPAN = 4, 30.0
+"""A log axis over less than SHORT_SPAN with fewer round marks gets finer ones."""
+_FINER = [step * 10.0**power for power in range(-9, 9) for step in (1, 1.5, 2, 3, 4, 5, 7)]
 TAIL = 0.3
 """The worst tenth is left off a scale if it would add this share or more to its length."""
 
@@ -34,15 +37,17 @@ TAIL = 0.3
 class Figure:
     """One plot: traces and layout as plotly.js takes them, a height, and for wide ones a least width, in pixels.
 
-    `fallback` is another form of it for browsers without WebGL.
+    `fallback` is another form of it for browsers without WebGL; `forms`, by name, are what a reader can switch
+    between, in place of data and layout. A colour of the page's own is written "--ink", or "--ink22" with an opacity.
     """
 
-    data: list[dict[str, Any]]
-    layout: dict[str, Any]
+    data: list[dict[str, Any]] = field(default_factory=list)
+    layout: dict[str, Any] = field(default_factory=dict)
     height: int = 420
     least_width: int = 0
     title: str = ""
     fallback: Figure | None = None
+    forms: dict[str, Figure] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +133,7 @@ def curves(view: View) -> tuple[list[Figure], Scale] | str:
     assert scale is not None, "a curve drawn has a finite value"
     layout = {
         "xaxis": {"title": {"text": "update"}, "rangemode": "tozero", "separatethousands": True},
-        "yaxis": _objective_axis(view, scale),
+        "yaxis": value_axis(view.metric, scale),
         "hovermode": "closest",
         "legend": {"traceorder": "reversed"},
         "shapes": [_rung_line(rung) for rung in view.rungs],
@@ -191,14 +196,16 @@ def _rung_text(i: int, rung: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _objective_axis(view: View, scale: Scale) -> dict[str, Any]:
-    """The y axis of curves: ticks at round values, the range set so that diverging trials run out of it."""
+def value_axis(name: str, scale: Scale) -> dict[str, Any]:
+    """An axis of errors: ticks at round values, the range set so that diverging trials run out of it."""
     low, high = scale.span
     pad = 0.04 * (high - low)
-    title = {"text": safe(view.metric) + (" (log)" if scale.log else "")}
+    title = {"text": safe(name) + (" (log)" if scale.log else "")}
     axis: dict[str, Any] = {"title": title, "range": [low - pad, high + 2 * pad]}
     if scale.log:
         marks = log_marks(scale.low, scale.high)
+        if len(marks) < FEW_MARKS and scale.high < SHORT_SPAN * scale.low:
+            marks = [mark for mark in _FINER if scale.low <= mark <= scale.high * 1.1] or marks
         axis |= {"type": "log", "tickvals": marks, "ticktext": [number(mark, keep_zeros=False) for mark in marks]}
     return axis
 

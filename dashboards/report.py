@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from dashboards import diagnostics, facts, flow, parallel, plots
+from dashboards import confirmed, diagnostics, facts, flow, parallel, plots, race, rerun, spending, table1
+from dashboards.opening import Opening, opening, task_words
 from dashboards.page import Section, escape, page, ramp, table
-from dashboards.view import View, read, utc
+from dashboards.view import View, number, read, utc
 
 SHOWN = 10
 
@@ -35,42 +36,94 @@ def render(view: View) -> str:
     from plotly.offline import get_plotlyjs
 
     name = str(view.spec.get("name") or "sweep")
-    return page(f"{name}: musweep report", _head(view, name), _sections(view), _foot(view), get_plotlyjs())
+    found = opening(view)
+    title = f"{name}: musweep report"
+    fine = "".join(f'<p class="fine">{escape(words)}</p>' for words in found.fine)
+    head, sections, foot = _head(view, name, found), _sections(view), _foot(view)
+    return page(title, head, sections, foot, get_plotlyjs(), _picture(view), fine)
 
 
-def _head(view: View, name: str) -> str:
+def _picture(view: View) -> plots.Figure | None:
+    """The first screen's picture: arms against work, or without any the search's best trials."""
+    raced = race.race(view.comparison) if view.comparison else None
+    return raced or race.leaders(view)
+
+
+def _head(view: View, name: str, found: Opening) -> str:
+    sweep = view.history.sweep_id or "not opened yet"
+    reading = "".join(f"<p>{escape(words)}</p>" for words in found.reading)
+    for words, lines in found.add:
+        reading += f"<p>{escape(words)} {' '.join(f'<code>{escape(line)}</code>' for line in lines.splitlines())}</p>"
+    return (
+        f'<p class="name"><b>{escape(name)}</b> · {escape(task_words(view))} · <code>{escape(sweep)}</code></p>\n'
+        f'<div class="verdict"><span class="badge {found.tone}">{escape(found.badge)}</span>'
+        f'<h1>{escape(found.headline)}</h1>\n<div class="reading">{reading}</div></div>'
+    )
+
+
+def _foot(view: View) -> str:
+    last = utc(flow.last_event(view)) if view.everything else "before the first trial"
+    return f"musweep report of the sweep folder as it stood after its last event: {last}. Times are UTC."
+
+
+def _sections(view: View) -> list[Section]:
+    own = bool(view.spec.get("trainer"))  # what its parameters mean is its own affair
+    return [
+        *([] if own else _table1(view)),
+        *_confirmed(view),
+        _curves(view),
+        *([] if own else [_map(view)]),
+        _importance(view),
+        _figures("parallel", "Parallel coordinates", _PARALLEL, parallel.parallel(view)),
+        _spending(view),
+        _figures("rungs", "Rungs of the search", _rungs_caption(view), flow.rungs(view)),
+        _figures("timeline", "Groups over time", _TIMELINE, flow.timeline(view)),
+        *diagnostics.sections(view),
+        _trials(view),
+        _rerun(view),
+    ]
+
+
+def _table1(view: View) -> list[Section]:
+    drawn = table1.markup(view)
+    return [Section("table", "Methods, µ_max and HF", table1.caption(view), markup=drawn)] if drawn else []
+
+
+def _confirmed(view: View) -> list[Section]:
+    comparison = view.comparison
+    if comparison is None or not comparison.arms:
+        return []
+    refused = "".join(f'<p class="nothing">Not compared: {escape(why)}</p>' for why in comparison.refusals)
+    dots = Section("confirmed", "Confirmed on fresh seeds", confirmed.caption(comparison), [confirmed.dots(comparison)],
+                   markup=confirmed.verdicts(comparison) + refused)  # fmt: skip
+    steps = race.arrivals(comparison)
+    if isinstance(steps, str):
+        return [dots]
+    caption = (
+        f"The share of runs whose {comparison.metric} had come to {number(comparison.target)}, against work (Kaplan "
+        "and Meier). Crosses: runs that ended without it; one that diverged counts to the end of its budget."
+    )
+    return [dots, Section("target", "Time to target", caption, [steps])]
+
+
+def _spending(view: View) -> Section:
+    drawn = spending.bars(view)
+    title = "Where the budget went"
+    if isinstance(drawn, str):
+        return Section("budget", title, "", nothing=drawn)
     tiles = "".join(
         f'<div class="tile"><dt>{escape(label)}</dt><dd class="figure">{escape(figure)}</dd>'
         f'<dd class="note">{escape(note)}</dd></div>'
         for label, figure, note in facts.tiles(view)
     )
-    found = "".join(f"<p>{escape(words)}</p>" for words in facts.findings(view))
-    rests = "".join(f"<p>{escape(words)}</p>" for words in facts.conditions(view))
-    return (
-        f'<h1>{escape(name)}</h1>\n<p class="id">{escape(view.history.sweep_id or "not opened yet")}</p>\n'
-        f'<dl class="tiles">{tiles}</dl>\n<div class="summary"><div>{found}</div>'
-        f"<aside>{rests}</aside></div>"
-    )
+    before = f'<dl class="tiles">{tiles}</dl>'
+    return Section("budget", title, spending.caption(view), drawn, before=before, markup=spending.table(view))
 
 
-def _foot(view: View) -> str:
-    last = utc(flow.last_event(view)) if view.trials else "before the first trial"
-    return f"musweep report of the sweep folder as it stood after its last event: {last}. Times are UTC."
-
-
-def _sections(view: View) -> list[Section]:
+def _rerun(view: View) -> Section:
     pairs = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in facts.header(view))
-    return [
-        _trials(view),
-        _curves(view),
-        *([] if view.spec.get("trainer") else [_map(view)]),  # what its parameters mean is its own affair
-        _importance(view),
-        _figures("parallel", "Parallel coordinates", _PARALLEL, parallel.parallel(view)),
-        *diagnostics.sections(view),
-        _figures("rungs", "Where trials went", _rungs_caption(view), flow.rungs(view)),
-        _figures("timeline", "Groups over time", _TIMELINE, flow.timeline(view)),
-        Section("about", "About", "", markup=f'<dl class="about">{pairs}</dl>'),
-    ]
+    markup = f'{rerun.markup(view)}<dl class="about">{pairs}</dl>'
+    return Section("rerun", "How to run it again", rerun.CAPTION, markup=markup)
 
 
 def _figures(key: str, title: str, caption: str, drawn: list[plots.Figure] | str) -> Section:
@@ -82,8 +135,12 @@ def _figures(key: str, title: str, caption: str, drawn: list[plots.Figure] | str
 def _trials(view: View) -> Section:
     columns, rows = facts.columns(view), facts.rows(view)
     words = {1, columns.index("state")} | {i + 3 for i, p in enumerate(view.params) if _is_words(p.values)}
+    title = "The search's trials"
     if not rows:
-        return Section("trials", "Best trials", "", nothing="No trial has been asked for yet.")
+        return Section("trials", title, "", nothing="No trial has been asked for yet.")
+    found = "".join(f"<p>{escape(said)}</p>" for said in facts.findings(view))
+    rests = "".join(f"<p>{escape(said)}</p>" for said in facts.conditions(view))
+    before = f'<div class="summary"><div>{found}</div><aside>{rests}</aside></div>'
     markup = f'<div class="first">{table(columns, rows[:SHOWN], 2, words)}</div>'
     if len(rows) > SHOWN:
         markup += f"<details><summary>All {len(rows):,} trials</summary>{table(columns, rows, 2, words)}</details>"
@@ -91,7 +148,7 @@ def _trials(view: View) -> Section:
         "Trials trained in full come first, by objective; then stopped ones, with the objective where they stopped. "
         "Seconds are each trial's share of worker time. A click on a column's name sorts by it."
     )
-    return Section("trials", "Best trials", caption, markup=markup)
+    return Section("trials", title, "", before=before, markup=f'<p class="caption">{caption}</p>{markup}')
 
 
 def _is_words(values: tuple[object, ...]) -> bool:
@@ -99,17 +156,21 @@ def _is_words(values: tuple[object, ...]) -> bool:
 
 
 def _curves(view: View) -> Section:
-    title = "Learning curves"
+    title, sure = "Learning curves", []
+    if view.comparison is not None and view.comparison.arms:
+        seeds = race.seeds(view, view.comparison)
+        sure = [] if isinstance(seeds, str) else [seeds]
     result = plots.curves(view)
     if isinstance(result, str):
-        return Section("curves", title, "", nothing=result)
+        return Section("curves", title, "", sure, nothing="" if sure else result)
     figures, scale = result
+    figures[0].title = "The search" if sure else ""
     drawn = min(len(view.ranked), plots.MOST_CURVES)
     some = f" {drawn:,} of {len(view.ranked):,} trials are drawn." if drawn < len(view.ranked) else ""
     ends = " Stopped trials end at their rung." if view.rungs else ""
     beyond = " The worst tenth of the points lies outside; a double click shows it." if scale.clipped else ""
-    caption = f"{view.metric} at each report; the best trials in colour.{ends}{some}{beyond}"
-    return Section("curves", title, caption, figures)
+    caption = f"{view.metric} at each report; the search's best trials in colour.{ends}{some}{beyond}"
+    return Section("curves", title, caption, [*sure, *figures], stacked=True)
 
 
 def _map(view: View) -> Section:

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from sweeps import history
+from sweeps.comparison import Comparison
 from sweeps.history import Trial
+from sweeps.stages import is_confirm, is_search
 
 NONE = "–"
 """What stands where a trial has no value."""
@@ -73,13 +75,18 @@ class View:
     mode: str
     params: list[Param]
     folder: Path | None = None
+    comparison: Comparison | None = None
+    """What the confirmed trials say; None where none is stored."""
+    everything: list[Trial] = field(init=False)
+    """The trials of all stages, in order of asking."""
     trials: list[Trial] = field(init=False)
-    """All trials, in order of asking."""
+    """The trials of the search, in order of asking: what is ranked, mapped and weighed."""
     ranked: list[Trial] = field(init=False)
     """Trials best first, as the sweep judged them; failed and skipped ones are left out."""
 
     def __post_init__(self) -> None:
-        self.trials = list(self.history.trials.values())
+        self.everything = list(self.history.trials.values())
+        self.trials = [trial for trial in self.everything if is_search(trial.stage)]
         judged = [trial for trial in self.trials if trial.state not in ("failed", "skipped")]
         self.ranked = sorted(judged, key=self._rank)
 
@@ -108,6 +115,14 @@ class View:
     def best(self) -> Trial | None:
         """The best complete trial, or the best of the others while none is complete."""
         return self.ranked[0] if self.ranked and self.value(self.ranked[0]) is not None else None
+
+    @property
+    def stages(self) -> dict[str, list[Trial]]:
+        """Trials by stage, in the order in which the stages began."""
+        found: dict[str, list[Trial]] = {}
+        for trial in self.everything:
+            found.setdefault(trial.stage, []).append(trial)
+        return found
 
     @property
     def counts(self) -> dict[str, int]:
@@ -170,7 +185,33 @@ def read(folder: Path) -> View:
     objective = spec.get("objective") or "valid_loss"
     metric = objective["metric"] if isinstance(objective, dict) else objective
     params = searched(spec.get("space") or {})
-    return View(spec, history.load(folder), metric, spec.get("mode") or "min", params, folder)
+    found = history.load(folder)
+    return View(spec, found, metric, spec.get("mode") or "min", params, folder, _comparison(folder, found))
+
+
+def _comparison(folder: Path, found: history.History) -> Comparison | None:
+    """What comparison.json says; worked out anew where that is missing or older than the journal.
+
+    None of a sweep without confirmed trials. Only working it out imports anything heavy.
+    """
+    confirmed = {t.number for t in found.trials.values() if is_confirm(t.stage) and t.state in ("complete", "diverged")}
+    try:
+        stored = Comparison.from_dict(json.loads((folder / "comparison.json").read_text(encoding="utf-8")))
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        stored = None
+    if not confirmed or (stored is not None and confirmed == _trials(stored)):
+        return stored
+    from sweeps.compared import NothingToCompare, compare
+
+    try:
+        return compare(folder)
+    except NothingToCompare:
+        return stored
+
+
+def _trials(comparison: Comparison) -> set[int]:
+    """The sweep's own confirmed trials."""
+    return {number for arm in comparison.arms if arm.kind != "sweep" for number in arm.trials}
 
 
 def searched(space: dict[str, Any]) -> list[Param]:
