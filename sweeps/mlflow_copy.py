@@ -20,6 +20,7 @@ from sweeps.store import atomic_write
 
 EARLY_S = 10.0  # a trial that runs longer is shown while it runs, and updated this often
 LEASE_S = 180.0  # how long a parent run may be RUNNING without a sign of life
+PAGE = 100  # runs asked for at once: a server that is busy takes seconds for so many with 40 metrics each
 ARTIFACTS = ("spec.json", "report.html", "trials.parquet", tracked_comparison.FILE)
 _MAP = "mlflow.json"
 
@@ -104,7 +105,7 @@ class Copy:
         filters = " and ".join(f"tags.`{name}` = '{value}'" for name, value in tracked.identity(history).items())
         runs, token = [], None
         while True:
-            page = client.search_runs([self._experiment_id], filters, page_token=token)
+            page = client.search_runs([self._experiment_id], filters, max_results=PAGE, page_token=token)
             runs.extend(page)
             token = page.token
             if not token:
@@ -115,23 +116,36 @@ class Copy:
         self._sent.clear()
         self._sent_at.clear()
         valid = {tracked.trial_uid(history.sweep_id, trial): trial for trial in history.trials.values()}
+        parents = [run for run in runs if tracked.TRIAL_UID not in run.data.tags]
+        if parents:
+            self.parent, self._status = parents[0].info.run_id, parents[0].info.status
+        kept, extra = [], parents[1:]
         for run in runs:
             uid = run.data.tags.get(tracked.TRIAL_UID)
-            run_id, status = run.info.run_id, run.info.status
-            if uid is None and not self.parent:
-                self.parent, self._status = run_id, status
-            elif uid is None or uid in self._children or uid not in valid:
-                client.set_terminated(run_id, "KILLED")
-                client.delete_run(run_id)
-            else:
-                self._children[uid] = run_id, status
-                trial = valid[uid]
-                if trial.state != "running" and status == tracked.trial_status(trial) and not self._repair:
-                    self.done.add(trial.number)
-        ours = {run_id for run_id, _ in self._children.values()}
-        parent = next((run for run in runs if run.info.run_id == self.parent), None)
-        self._verdict.looked(parent, [run for run in runs if run.info.run_id in ours])
+            if uid is None:
+                continue
+            if uid in self._children or uid not in valid:
+                extra.append(run)
+                continue
+            kept.append(run)
+            self._children[uid] = run.info.run_id, run.info.status
+            trial = valid[uid]
+            ended = trial.state != "running" and run.info.status == tracked.trial_status(trial)
+            if ended and (not self._repair or self._is_whole(run, history, trial)):
+                self.done.add(trial.number)
+        for run in extra:
+            client.set_terminated(run.info.run_id, "KILLED")
+            client.delete_run(run.info.run_id)
+        self._verdict.looked(parents[0] if parents else None, kept)
         self._known = True
+
+    def _is_whole(self, run: Any, history: History, trial: Trial) -> bool:
+        """Whether an ended child has all that it should. What comes last is written last, so the rest is there too."""
+        return not (
+            tracked.differs(tracked.trial_tags(history, self.parent, trial, self.spec), run.data.tags)
+            or tracked.differs(tracked.trial_params(trial), run.data.params)
+            or tracked.differs(tracked.last_metrics(trial, self.spec), run.data.metrics)
+        )
 
     def _begin(self, history: History) -> None:
         """Have a parent run that is RUNNING while a driver lives, with a fresh sign of life."""

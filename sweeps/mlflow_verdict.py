@@ -95,7 +95,7 @@ class Verdict:
         there = {name: value for name, value in self._parent.items() if tracked_comparison.ours(name)}
         points = self._changes(parent, metrics, there, at, 0)
         tags = tracked_comparison.tags(self._comparison)
-        changed = tracked_comparison.differs(tags, self._tags)
+        changed = tracked.differs(tags, self._tags)
         if points or changed:
             self._client.write(parent, points, tags=changed)
         for name in self._tags:
@@ -110,7 +110,7 @@ class Verdict:
     ) -> list[Point]:
         """Points that make MLflow show what is wanted; what is no longer known becomes not a number."""
         gone = dict.fromkeys(there.keys() - wanted.keys(), NAN)
-        changed = tracked_comparison.differs({**wanted, **gone}, there)
+        changed = tracked.differs({**wanted, **gone}, there)
         points = []
         for name, value in sorted(changed.items()):
             when = at

@@ -6,7 +6,9 @@ Everything here is a function of the journal and the spec, times included, so wr
 from __future__ import annotations
 
 import json
+import math
 import re
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +20,7 @@ OPENED_AT = "musweep.opened_at"
 TRIAL_UID = "musweep.trial_uid"
 PARENT = "mlflow.parentRunId"
 
+_HUGE = sys.float_info.max
 _SECRET = re.compile(r"(://[^:/@\s]*):[^/\s]*@")
 _ENDS = {"finished": "FINISHED", "budget": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
 
@@ -142,6 +145,24 @@ def final_metrics(trial: Trial, spec: Mapping[str, Any]) -> dict[str, float]:
     if examples:
         finals["passes"] = trial.work / examples
     return finals if trial.objective is None else {"objective": trial.objective, **finals}
+
+
+def last_metrics(trial: Trial, spec: Mapping[str, Any]) -> dict[str, float]:
+    """What MLflow shows of an ended trial: each metric's last value, an infinity as its databases hold one."""
+    last = {name: value for _, row in sorted(trial.metrics.items()) for name, value in row.items()}
+    last |= final_metrics(trial, spec)
+    return {name: max(-_HUGE, min(_HUGE, value)) if value == value else value for name, value in last.items()}
+
+
+def differs(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries of `wanted` that `found` lacks or has otherwise; numbers may differ by a database's rounding."""
+    return {name: value for name, value in wanted.items() if name not in found or not _same(value, found[name])}
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=1e-12) or (math.isnan(one) and math.isnan(other))
+    return bool(one == other)
 
 
 def sweep_params(spec: Mapping[str, Any]) -> dict[str, str]:

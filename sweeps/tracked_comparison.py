@@ -9,9 +9,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from sweeps.comparison import Arm, Comparison, Contrast
 from sweeps.history import Trial
@@ -23,8 +22,9 @@ NOTE = "mlflow.note.content"
 _SINGLE = ("verdict_ratio", "verdict_low", "verdict_high", "best_confirmed", "hf_confirmed", GAP)
 _PER_ARM = ("confirmed/", "stuck/")
 _ODD = re.compile(r"[^A-Za-z0-9_ .-]|\.(?=\.|$)")  # MLflow takes no others in a metric's name, nor one like ..
-_MOST_ROWS = 20  # of a table in a description, which MLflow cuts at 8,000 characters
+_MOST_ROWS = 20  # of a table in a description, which MLflow would cut
 _MOST_WORDS = 600
+_MOST = 8000
 
 
 def read(folder: Path) -> Comparison | None:
@@ -119,7 +119,8 @@ def note(comparison: Comparison) -> str:
         parts.append(_cut(comparison.note))
     if comparison.refusals:
         parts.append("\n".join(f"- Not compared: {_cut(why)}" for why in comparison.refusals[:_MOST_ROWS]))
-    return "\n\n".join(parts)
+    text = "\n\n".join(parts)
+    return text if len(text) <= _MOST else text[: _MOST - 3] + "..."
 
 
 def _arms(comparison: Comparison) -> str:
@@ -145,14 +146,3 @@ def _more(things: tuple[Arm, ...] | list[Contrast]) -> list[str]:
 
 def _cut(text: str) -> str:
     return text if len(text) <= _MOST_WORDS else text[: _MOST_WORDS - 3] + "..."
-
-
-def differs(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
-    """The entries of `wanted` that `found` lacks or has otherwise; numbers may differ by a database's rounding."""
-    return {name: value for name, value in wanted.items() if name not in found or not _same(value, found[name])}
-
-
-def _same(one: Any, other: Any) -> bool:
-    if isinstance(one, float) and isinstance(other, float):
-        return math.isclose(one, other, rel_tol=1e-12) or (math.isnan(one) and math.isnan(other))
-    return bool(one == other)

@@ -33,7 +33,7 @@ BACKOFF_S = (0.5, 60.0)
 # Our own backoff retries, after a look at what got through: a blind retry of a POST makes a run twice.
 _SETTINGS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",  # a batch of 1,000 points takes a busy server seconds
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }

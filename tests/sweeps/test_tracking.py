@@ -1,6 +1,5 @@
 import math
 import os
-import shutil
 import signal
 import socket
 import sqlite3
@@ -9,7 +8,6 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,50 +17,12 @@ from sweeps import history, tracked, tracking
 from sweeps.history import Trial
 from sweeps.mlflow_copy import Copy
 from tests.sweeps import told
+from tests.sweeps.mirrored import Faulty, Found, mirror, nothing
 
 STATES = {
     f"t{n:05d}": state for n, state in enumerate(["complete", "stopped", "diverged", "failed", "complete", "skipped"])
 }
 HUGE = sys.float_info.max  # how MLflow's SQL store holds an infinity
-
-
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MLflow takes seconds to make its tables: once is enough."""
-    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    tracking.connect(f"sqlite:///{path}")
-    return path
-
-
-@pytest.fixture
-def storage(tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of sweeps with an empty MLflow database."""
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    shutil.copy(empty_database, tmp_path / "mlflow.db")
-    return tmp_path
-
-
-class Found:
-    """What MLflow holds."""
-
-    def __init__(self, storage: Path) -> None:
-        self.client = tracking.connect(f"sqlite:///{storage / 'mlflow.db'}")
-        experiment = self.client.get_experiment_by_name("told")
-        runs = list(self.client.search_runs([experiment.experiment_id])) if experiment else []
-        parents = [run for run in runs if tracked.PARENT not in run.data.tags]
-        assert len(parents) <= 1
-        self.parent = parents[0] if parents else None
-        self.runs = [run for run in runs if tracked.PARENT in run.data.tags]
-        self.children = {run.info.run_name: run for run in self.runs}
-
-    def points(self, trial: str) -> list[tuple[str, int, float, int]]:
-        """(name, update, value, time) of all that was logged of a trial."""
-        run = self.children[trial]
-        return sorted(
-            (point.key, point.step, "nan" if math.isnan(point.value) else point.value, point.timestamp)
-            for name in run.data.metrics
-            for point in self.client.get_metric_history(run.info.run_id, name)
-        )
 
 
 def wanted(folder: Path, trial: Trial) -> list[tuple[str, int, Any, int]]:
@@ -91,44 +51,6 @@ def check_complete(folder: Path) -> Found:
     assert found.parent is not None
     assert found.parent.info.status == "FINISHED"
     return found
-
-
-def mirror(folder: Path, connect: Callable[[str], Any] = tracking.connect, timeout: float = 60.0) -> bool:
-    """One life of a mirror."""
-    follower = tracking.Mirror(folder, connect=connect)
-    follower.start()
-    try:
-        done = follower.drain(timeout)
-        print(follower.status())  # seen where a test fails
-        return done
-    finally:
-        follower.stop()
-
-
-class Faulty:
-    """A client that consults `fault(name)` before and after each request that writes."""
-
-    WRITES = ("create_run", "write", "set_terminated", "update_run", "log_text", "log_artifact", "create_experiment")
-
-    def __init__(self, client: Any, before: Callable[[str], None], after: Callable[[str], None]) -> None:
-        self._client, self._before, self._after = client, before, after
-
-    def __getattr__(self, name: str) -> Any:
-        method = getattr(self._client, name)
-        if name not in self.WRITES:
-            return method
-
-        def call(*args: Any, **kwargs: Any) -> Any:
-            self._before(name)
-            result = method(*args, **kwargs)
-            self._after(name)
-            return result
-
-        return call
-
-
-def nothing(name: str) -> None:
-    pass
 
 
 def test_a_finished_sweep_in_mlflow(storage: Path) -> None:
