@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from dashboards.arms import Look, looks, spoken, wrapped
@@ -37,9 +38,20 @@ def dots(comparison: Comparison) -> Figure:
         "yaxis": {"tickvals": [lane for lane, _ in lanes], "ticktext": [wrapped(safe(arm.label)) for _, arm in lanes],
                   "range": [len(lanes) - 0.45, -0.55], "showgrid": False, "ticks": ""},
         "shapes": _strips(len(lanes)), "showlegend": False, "hovermode": "closest",
-        "narrow": {"xaxis": {"domain": [0, 0.72]}, "xaxis2": {"domain": [0.77, 1], "ticktext": ["stuck", "div."]}},
+        "narrow": {"xaxis": {"domain": [0, 0.72], **_few(axis)},
+                   "xaxis2": {"domain": [0.77, 1], "ticktext": ["stuck", "div."]}},
     }  # fmt: skip
     return Figure(data, layout, 70 + LANE * len(lanes))
+
+
+def _few(axis: dict[str, Any]) -> dict[str, Any]:
+    """Ticks that fit a phone: of a log axis the powers of ten alone, if there are two."""
+    marks = list(zip(axis.get("tickvals", ()), axis.get("ticktext", ()), strict=True))
+    powers = [mark for mark in marks if math.isclose(math.log10(mark[0]), round(math.log10(mark[0])), abs_tol=1e-9)]
+    few = powers if len(powers) > 1 else marks[::2]
+    return {"tickangle": 0, "nticks": 4} | (
+        {"tickvals": [m for m, _ in few], "ticktext": [t for _, t in few]} if few else {}
+    )
 
 
 def is_stuck(comparison: Comparison, value: float) -> bool:
@@ -74,7 +86,7 @@ def _ends(comparison: Comparison, arm: Arm, lane: int, look: Look) -> list[dict[
         words = f"mean {number(arm.typical)}, 95% interval {number(arm.low)} to {number(arm.high)}"
         data.append({
             "type": "scatter", "mode": "markers+text", "x": [arm.typical], "y": [lane + 0.2], "error_x": bars,
-            "text": [number(arm.typical)], "textposition": "bottom center",
+            "text": [number(arm.typical)], "textposition": "bottom center", "cliponaxis": False,
             "marker": {"symbol": "line-ns", "size": 15, "line": {"width": 3, "color": look.colour}},
             "hovertemplate": f"{safe(arm.label)}<br>{words}<extra></extra>",
         })  # fmt: skip

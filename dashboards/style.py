@@ -108,8 +108,9 @@ footer { color: var(--soft); font-size: 13px; margin-top: 56px; padding-top: 16p
   .reading { margin-top: 8px; font-size: 15px; } .reading p:first-child { font-size: 1rem; }
   .tile { padding: 11px 13px; } .tile .figure { font-size: 1.35rem; } dl.about { grid-template-columns: 1fr; gap: 0; }
   dl.about dd { margin: 0 0 9px; } th button, td { padding-left: 8px; padding-right: 8px; } section { margin-top: 34px;
-  } .summary { grid-template-columns: 1fr; } .wide { display: none; } .tall { display: block; }
+  } .summary { grid-template-columns: 1fr; }
   nav { flex-wrap: nowrap; overflow-x: auto; } }
+@media screen and (max-width: 960px) { .wide { display: none; } .tall { display: block; } }
 @page { margin: 14mm; }
 @media print { :root { scroll-behavior: auto; } body { font-size: 11pt; } nav, details:not([open]), .switch,
   .modebar-container { display: none !important; } main, header > div, footer { max-width: none; padding: 0; }

@@ -5,6 +5,7 @@ import pytest
 
 from dashboards.view import Param, duration, linear_marks, log_marks, number, read, searched, text, utc
 from tests.dashboards.synthetic import SPACE, Sweep, make
+from tests.dashboards.synthetic_contest import compared, make_contest, rewrite
 
 MU = Param("mu_max", "float", "one_minus_log", 0.8, 0.999)
 
@@ -109,3 +110,20 @@ def test_times() -> None:
 def test_a_folder_without_spec_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no spec\.json"):
         read(tmp_path)
+
+
+def test_a_comparison_that_is_missing_or_behind_the_journal_is_made_anew(tmp_path: Path) -> None:
+    folder = make_contest(tmp_path, Sweep(trials=30))
+    view = read(folder)
+    assert view.comparison == compared(folder)
+    assert [t.stage for t in view.trials] == ["search"] * 30
+    behind = rewrite(folder, arms=compared(folder).arms[1:])
+    for change in (lambda: None, (folder / "comparison.json").unlink):
+        change()
+        made = read(folder).comparison
+        assert made is not None
+        assert made != behind
+        assert sorted(arm.trials for arm in made.arms) == sorted(arm.trials for arm in view.comparison.arms)
+    (folder / "comparison.json").write_text("{}")
+    again = read(folder).comparison
+    assert again == made
