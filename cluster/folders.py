@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sweeps import stages
 from sweeps.history import History, Trial, load
 
 
@@ -26,9 +29,23 @@ class Folder:
 
     @property
     def budget(self) -> int:
-        """Trials in the whole sweep, extensions included."""
-        trials = self.spec.get("budget", {}).get("trials") or len(self.history.trials)
-        return int(trials) + self.history.extended
+        """Trials in the whole sweep, all its stages and extensions included."""
+        return sum(self.stages.values())
+
+    @property
+    def stages(self) -> dict[str, int]:
+        """How many trials each stage has in all, in their order: those there were once it is over, else as planned."""
+        asked = Counter(trial.stage for trial in self.history.trials.values())
+        trials = int(self.spec.get("budget", {}).get("trials") or asked["search"]) + self.history.extended
+        planned = stages.planned(trials, self.spec.get("confirm"), self.spec.get("baselines") or [])
+        if self.history.closed == "finished" and len(planned) > 1:
+            return {name: asked[name] for name in planned}
+        return {name: max(size, asked[name]) for name, size in planned.items()}
+
+    @property
+    def searched(self) -> list[Trial]:
+        """The trials of the sweep's own search, by number."""
+        return stages.in_stage(self.history, "search")
 
     @property
     def objective(self) -> str:
@@ -43,17 +60,21 @@ class Folder:
 
     @property
     def names(self) -> list[str]:
-        """The parameters that vary, in the spec's order, then any other a trial has."""
-        seen = dict.fromkeys(name for trial in self.history.trials.values() for name in trial.params)
+        """The parameters that the search varies, in the spec's order, then any other that a trial of it has."""
+        return self.names_of(self.searched)
+
+    def names_of(self, trials: Iterable[Trial]) -> list[str]:
+        """The parameters that some trials have, in the spec's order, then the others."""
+        seen = dict.fromkeys(name for trial in trials for name in trial.params)
         order = [name for name in self.spec.get("space", {}) if name in seen]
         return order + [name for name in seen if name not in order]
 
     def ranked(self, states: tuple[str, ...] = ("complete",)) -> list[Trial]:
-        """Trials in these states that have an objective, best first."""
+        """Trials of the search in these states that have an objective, best first."""
         sign = -1.0 if self.maximise else 1.0
         scored = [
             (sign * trial.objective, trial.number, trial)
-            for trial in self.history.trials.values()
+            for trial in self.searched
             if trial.state in states and trial.objective is not None
         ]
         return [trial for score, _, trial in sorted(scored, key=lambda item: item[:2]) if not math.isnan(score)]
@@ -141,7 +162,7 @@ def trial(folder: Folder, typed: str) -> Trial:
 
 
 def best(folder: Folder) -> Trial:
-    """The best complete trial.
+    """The best complete trial of the search.
 
     Raises:
         UserError: the sweep has none.

@@ -84,6 +84,7 @@ def line(status: Status) -> str:
     parts = [status.get("phase", "")]
     if trials := status.get("trials"):
         parts.append(f"{ended(trials)} of {trials['budget']} trials ended")
+        parts.append(by_stage(status))
         parts.append(", ".join(f"{trials[state]} {state}" for state in ("running", *END_STATES) if trials.get(state)))
     if best := status.get("best"):
         parts.append(f"best {text.value(best['objective'])} (t{best['trial']:05d})")
@@ -94,9 +95,15 @@ def line(status: Status) -> str:
     return "  ".join(part for part in parts if part)
 
 
+def by_stage(status: Status) -> str:
+    """Trials ended of each stage, `search 20 of 20, confirm 3 of 12`; empty where there is but one."""
+    stages = status.get("stages") or {}
+    return ", ".join(f"{name} {done} of {size}" for name, (done, size) in stages.items()) if len(stages) > 1 else ""
+
+
 def time_left(status: Status) -> str:
-    """The time left in words; empty unless the search is on and it is known."""
-    if status.get("phase") != "searching" or status.get("eta_s") is None:
+    """The time left in words; empty unless trials are trained and it is known."""
+    if status.get("phase") not in ("searching", "confirming") or status.get("eta_s") is None:
         return ""
     return f"about {text.span(max(1.0, status['eta_s']))} left"
 
@@ -112,8 +119,7 @@ def troubles(status: Status) -> list[str]:
     mlflow = status.get("mlflow") or {}
     if mlflow.get("error"):
         found.append(f"MLflow: {str(mlflow['error']).splitlines()[0]} (rows wait in the folder and follow later)")
-    if status.get("trouble"):
-        found.append(str(status["trouble"]))
+    found += [str(status[key]) for key in ("trouble", "note") if status.get(key)]
     lost = status.get("lost")
     if isinstance(lost, dict):
         found += [f"group {group} was lost: {reason}" for group, reason in lost.items()]
@@ -189,6 +195,8 @@ def render(status: Status, elapsed_s: float) -> RenderableType:
             if trials.get(state) or state not in ("failed", "skipped")
         )
         grid.add_row("", "  ".join(states))
+        if stages := by_stage(status):
+            grid.add_row("stages", stages.replace(", ", "   "))
     if best := status.get("best"):
         values = escape(text.params(best["params"]))
         grid.add_row("best", f"[bold]{text.value(best['objective'])}[/]  t{best['trial']:05d}  {values}")

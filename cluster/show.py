@@ -8,12 +8,14 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
 from cluster import text
 from cluster.folders import Folder, read, sweeps_in
 from sweeps.history import END_STATES, Trial
 from sweeps.lease import held
+from sweeps.stages import is_confirm
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -107,9 +109,41 @@ def best_trials(folder: Folder, number: int = 10) -> Table:
     return made
 
 
+def by_stage(folder: Folder) -> str:
+    """Trials ended of each stage: `stages: search 20 of 20 · confirm 3 of 12`."""
+    ended = Counter(trial.stage for trial in folder.history.trials.values() if trial.state != "running")
+    return "stages: " + " · ".join(f"{name} {ended[name]} of {size}" for name, size in folder.stages.items())
+
+
+def confirmed(folder: Folder) -> Table | None:
+    """What confirmed points came to on fresh seeds, beside the value they were chosen for; None without any."""
+    points: dict[tuple[str, str], list[Trial]] = {}
+    for trial in folder.history.trials.values():
+        if is_confirm(trial.stage):
+            points.setdefault((trial.stage, trial.point_id), []).append(trial)
+    if not points:
+        return None
+    right = ("seeds", "median", "best", "worst", "diverged", "in search")
+    made = table("stage", *right, "point", right=right, title=f"Confirmed points, {folder.objective}")
+    for (stage, point), trials in points.items():
+        values = sorted((t.objective for t in trials if t.objective is not None), reverse=folder.maximise)
+        chosen = [t for t in folder.history.trials.values() if not is_confirm(t.stage) and t.point_id == point]
+        seen = [t.objective for t in chosen if t.state == "complete" and t.objective is not None]
+        ended = sum(trial.state != "running" for trial in trials)
+        made.add_row(
+            _plain(stage),
+            f"{ended} of {len(trials)}" if ended < len(trials) else str(ended),
+            *map(text.value, (median(values), values[0], values[-1]) if values else (None, None, None)),
+            str(sum(trial.state == "diverged" for trial in trials)),
+            text.value(fmean(seen) if seen else None),
+            _plain(text.params(trials[0].params)),
+        )
+    return made
+
+
 def rungs(folder: Folder) -> Table | None:
     """How many trials reached, passed and left at each rung; None without early stopping."""
-    trials = list(folder.history.trials.values())
+    trials = folder.searched
     stopped = Counter(trial.stopped_at_rung for trial in trials if trial.stopped_at_rung is not None)
     passed = Counter(update for trial in trials for update in trial.promoted)
     if not stopped and not passed:
@@ -183,6 +217,8 @@ def show_sweep(folder: Folder, out: Console) -> None:
     out.print(_plain(" · ".join(facts)), soft_wrap=True)
     ended = [trial for trial in history.trials.values() if trial.state != "running"]
     out.print(f"{len(ended)} of {folder.budget} trials ended: {counted(folder)}", soft_wrap=True)
+    if len(folder.stages) > 1:
+        out.print(_plain(by_stage(folder)), soft_wrap=True)
     last = max((trial.ended_at for trial in ended if trial.ended_at), default=None)
     if history.opened_at and last:
         work = sum(trial.wall_s for trial in history.trials.values())
@@ -192,10 +228,14 @@ def show_sweep(folder: Folder, out: Console) -> None:
     if folder.ranked():
         out.print(best_trials(folder))
         out.print(searched(folder))
+    if (made := confirmed(folder)) is not None:
+        out.print(made)
     if (made := rungs(folder)) is not None:
         out.print(made)
     out.print()
     _say_failed(folder, out)
+    if history.note:
+        out.print(f"[yellow]{_plain(history.note)}[/]", soft_wrap=True)
     out.print(f"one trial:  musweep show {_plain(str(folder.path))} {_example(folder)}", soft_wrap=True)
     report = folder.path / "report.html"
     out.print(f"report:     {report if report.exists() else f'musweep report {folder.path}'}", soft_wrap=True)
@@ -225,6 +265,11 @@ def show_end(path: Path, out: Console) -> bool:
         out.print()
     else:
         out.print("[yellow]no trial was complete[/]: musweep show tells why each one ended", soft_wrap=True)
+    if (made := confirmed(folder)) is not None:
+        out.print(made)
+        out.print()
+    if folder.history.note:
+        out.print(f"[yellow]{_plain(folder.history.note)}[/]", soft_wrap=True)
     _say_failed(folder, out)
     lines = [
         f"look again:  musweep show {path}",
@@ -272,7 +317,7 @@ def show_trial(folder: Folder, trial: Trial, out: Console) -> None:
     ]
     out.print(_plain(" · ".join(facts)), soft_wrap=True)
     made = table("parameter", "value", right=("value",), title="Parameters")
-    for name in folder.names:
+    for name in folder.names_of([trial]):
         if name in trial.params:
             made.add_row(_plain(name), _plain(text.value(trial.params[name])))
     out.print(made)
@@ -320,7 +365,7 @@ def _rivals(folder: Folder, trial: Trial, rung: int) -> list[Trial]:
     within = (folder.spec.get("early_stopping") or {}).get("compare_within") or []
     return [
         other
-        for other in folder.history.trials.values()
+        for other in folder.searched
         if rung in other.scores and all(other.params.get(name) == trial.params.get(name) for name in within)
     ]
 

@@ -47,6 +47,8 @@ class Entry:
     """What was measured before the first update."""
     doomed: str | None = None
     """Why the trial's net cannot start; at update 0 it was not trained for that."""
+    engine: str | None = None
+    """What trained it, where that is not all that trains its group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,7 +364,8 @@ class Board:
                 "score": journal.number(entry.score),
                 "wall_s": entry.wall_s,
             }
-            extra = {"init": entry.init and _numbers(entry.init), "doomed": entry.doomed}
+            own = entry.engine if entry.engine != engine else None
+            extra = {"init": entry.init and _numbers(entry.init), "doomed": entry.doomed, "engine": own}
             rows.append(row | {key: value for key, value in extra.items() if value})
         if rows:
             self._log("report", group=group, engine=engine, trials=rows)

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweeps import reading
+from sweeps import reading, stages
 from sweeps.errors import Problem, ProblemsError
 from sweeps.history import Trial, trial_id
 from sweeps.parameters import TUNABLE
@@ -93,6 +93,8 @@ def spec_of(
         SpecError: overrides that make no sound spec, or nets and methods that the state does not fit.
     """
     parent = SweepSpec.model_validate({key: value for key, value in data.items() if key != "resolved"})
+    if parent.trainer is None and (stage := stages.by_name(parent).get(trial.stage)) is not None:
+        parent = stages.trained(stage.spec, trial.config["updates"])  # HF's method and settings are not the sweep's
     if parent.trainer is not None:
         wrong = "what it kept is its own affair: a trainer of your own cannot be forked"
         raise SpecError([Problem("trainer", wrong, parent.trainer)], f"fork of {folder}")
@@ -108,8 +110,10 @@ def spec_of(
         "search": {"algorithm": "grid", "seed": parent.search.seed},
         "budget": {"trials": 1},
         "start": start,
-        **dict.fromkeys(("early_stopping", "target", "diagnostics")),
+        **dict.fromkeys(("early_stopping", "target", "diagnostics", "confirm")),
         "forks": [],
+        "baselines": [],
+        "compare": {},
     }
     if "widths" not in trial.params:
         data["model"] = {**plain["model"], "arrangements": {}}

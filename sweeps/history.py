@@ -6,7 +6,7 @@ Record types (each has `type`, most have `time`, seconds since 1970):
 | --- | --- |
 | open | format, sweep_id, epoch, versions: a driver took the sweep over |
 | ask | trial, params, stage, point_id, replicate, group, config (a TrialConfig as plain values) |
-| report | group, engine, trials: [{trial, update, metrics: {name: value}, score, wall_s}], perhaps with init, doomed |
+| report | group, engine, trials: [{trial, update, metrics: {name: value}, score, wall_s, init?, doomed?, engine?}] |
 | promote | trial, update: the trial passed the rung at that update |
 | end | trial, state, reason, stopped_at_rung, objective, updates, work, wall_s, engine, group |
 | extend | trials: the budget grew by so many |
@@ -140,7 +140,7 @@ def _report(history: History, record: journal.Record) -> None:
         trial.updates = max(trial.updates, update)
         trial.wall_s += entry["wall_s"]
         trial.walls[update] = trial.wall_s
-        trial.engine = record["engine"]
+        trial.engine = entry.get("engine", record["engine"])
 
 
 def _promote(history: History, record: journal.Record) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweeps import folder as folders
+from sweeps import stages
 from sweeps.errors import Problem
 from sweeps.spec import SpecError, SweepSpec
 from sweeps.versions import versions
@@ -112,7 +113,7 @@ def _device(spec: SweepSpec) -> str:
 def _workers(spec: SweepSpec) -> int:
     if spec.resources.workers != "auto":
         return int(spec.resources.workers)
-    return max(1, min(cores() // max(1, int(spec.resources.cpu)), spec.budget.trials))
+    return max(1, min(cores() // max(1, int(spec.resources.cpu)), stages.at_once(spec)))
 
 
 def _group_size(spec: SweepSpec, workers: int) -> int:

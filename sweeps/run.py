@@ -265,7 +265,8 @@ def _watch(drive: _Drive, board: Any) -> Iterator[None]:
 def _show(drive: _Drive, state: dict[str, Any]) -> None:
     if drive.on_status is not None:
         mlflow = drive.mirror.status() if drive.mirror is not None else None
-        extra = {"sweep_id": drive.folder.name, "folder": str(drive.folder), "phase": drive.phase, "mlflow": mlflow}
+        phase = "confirming" if drive.phase == "searching" and state["confirming"] else drive.phase
+        extra = {"sweep_id": drive.folder.name, "folder": str(drive.folder), "phase": phase, "mlflow": mlflow}
         drive.on_status({**state, **extra})
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from sweeps.board import Board
 from sweeps.history import END_STATES, History, Trial
+from sweeps.stages import is_search
 
 
 class Meter:
@@ -34,37 +35,42 @@ class Meter:
 
 
 def best(history: History, mode: str) -> Trial | None:
-    """The best trial: of the complete ones; of all that have an objective while none is complete."""
+    """The best trial of the search: of the complete ones; of all that have an objective while none is complete."""
     sign = 1.0 if mode == "min" else -1.0
     for state in ("complete", "stopped"):
-        trials = [t for t in history.trials.values() if t.state == state and t.objective is not None]
+        found = (trial for trial in history.trials.values() if is_search(trial.stage))
+        trials = [trial for trial in found if trial.state == state and trial.objective is not None]
         if trials:
             return min(trials, key=lambda t: (sign * (t.objective or 0.0), t.number))
     return None
 
 
 def status(board: Board, meter: Meter) -> dict[str, Any]:
-    """Counts, best trial, rungs, speed and the time left, as the live table shows them."""
+    """Counts by state and by stage, best trial, rungs, speed and the time left, as the live table shows them."""
     trials = board.history.trials
     states = Counter(trial.state for trial in trials.values())
     updates = sum(trial.updates for trial in trials.values())
     rate = meter.rate(updates)
+    searched = [trial for trial in trials.values() if is_search(trial.stage)]
     leader = best(board.history, board.spec.mode)
     rungs = {
         rung: [
-            sum(rung in trial.scores or rung in trial.promoted for trial in trials.values()),
-            sum(rung in trial.promoted for trial in trials.values()),
+            sum(rung in trial.scores or rung in trial.promoted for trial in searched),
+            sum(rung in trial.promoted for trial in searched),
         ]
         for rung in board.spec.rungs()
     }
-    left = _updates_left(board, rungs)
+    left, sizes = _updates_left(board, rungs), board.sizes
+    ended = Counter(trial.stage for trial in trials.values() if trial.state != "running")
     return {
         "trials": {
             "asked": len(trials),
-            "budget": board.budget,
+            "budget": sum(sizes.values()),
             "running": states["running"],
             **{state: states[state] for state in END_STATES},
         },
+        "stages": {name: [ended[name], size] for name, size in sizes.items()},
+        "confirming": board.history.confirming,
         "best": leader and {"trial": leader.number, "objective": leader.objective, "params": leader.params},
         "rungs": rungs,
         "updates": updates,
@@ -72,12 +78,41 @@ def status(board: Board, meter: Meter) -> dict[str, Any]:
         "eta_s": left / rate if rate > 0 else None,
         "elapsed_s": meter.elapsed,
         "trouble": board.trouble,
+        "note": board.note,
         "lost": board.lost,
     }
 
 
 def _updates_left(board: Board, rungs: dict[int, list[int]]) -> float:
-    """Trial-updates still to do, if rungs pass as many as they have passed so far (1/factor where none was judged)."""
+    """Trial-updates still to do, those of other stages in updates that take as long as what trains now."""
+    trials, cost = board.history.trials, _seconds_per_update(board)
+    running = [trial for trial in trials.values() if trial.state == "running"]
+    known = [cost[trial.stage] for trial in running if trial.stage in cost]
+    now = sum(known) / len(known) if known else 0.0
+    asked = Counter(trial.stage for trial in trials.values())
+    total = 0.0
+    for name, size in board.sizes.items():
+        mine = [trial for trial in running if trial.stage == name]
+        if is_search(name):
+            left = _search_left(board, rungs, mine, size - asked[name])
+        else:
+            updates = mine[0].config["updates"] if mine else board.spec.training.updates
+            left = sum(updates - trial.updates for trial in mine) + updates * (size - asked[name])
+        total += left * (cost[name] / now if now and name in cost else 1.0)
+    return total
+
+
+def _seconds_per_update(board: Board) -> dict[str, float]:
+    """What an update of a trial took so far, by stage."""
+    spent: dict[str, tuple[int, float]] = {}
+    for trial in board.history.trials.values():
+        updates, seconds = spent.get(trial.stage, (0, 0.0))
+        spent[trial.stage] = updates + trial.updates, seconds + trial.wall_s
+    return {name: seconds / updates for name, (updates, seconds) in spent.items() if updates and seconds > 0}
+
+
+def _search_left(board: Board, rungs: dict[int, list[int]], running: list[Trial], to_come: int) -> float:
+    """Updates of the search if rungs pass as many as they have passed so far (1/factor where none was judged)."""
     stopping = board.spec.early_stopping
     share = 1 / stopping.factor if stopping else 1.0
     passes = {rung: promoted / reached if reached else share for rung, (reached, promoted) in rungs.items()}
@@ -93,5 +128,4 @@ def _updates_left(board: Board, rungs: dict[int, list[int]]) -> float:
                 chance *= passes.get(end, 0.0)
         return total
 
-    running = sum(expected(t.updates) for t in board.history.trials.values() if t.state == "running")
-    return running + expected(0) * (board.budget - len(board.history.trials))
+    return sum(expected(trial.updates) for trial in running) + expected(0) * to_come

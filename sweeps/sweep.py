@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweeps import history as histories
+from sweeps.stages import SEARCH
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,9 +66,12 @@ class Sweep:
         return cls(run(spec, out))
 
     def best(self, n: int = 1) -> pd.DataFrame:
-        """The `n` best complete trials, best first: only these were trained to the full budget."""
+        """The `n` best complete trials of the search, best first: only these were trained to the full budget.
+
+        Being the best of many they are lucky too: what confirmed trials came to is in `trials`, by `stage`.
+        """
         trials: Any = self.trials
-        complete = trials[(trials["state"] == "complete") & trials["objective"].notna()]
+        complete = trials[(trials["stage"] == SEARCH) & (trials["state"] == "complete") & trials["objective"].notna()]
         ordered = complete.sort_values(["objective", "number"], ascending=[self.spec.mode == "min", True])
         frame: pd.DataFrame = ordered.head(n).reset_index(drop=True)
         return frame

@@ -132,7 +132,7 @@ class GroupWorker(tune.Trainable):  # type: ignore[misc]
             entries.append(
                 Entry(
                     number, until[number], metrics[number], score, seconds.get(number, 0.0), diverged_at=diverged,
-                    init=born.get(number), doomed=self._doomed.pop(number, None),
+                    init=born.get(number), doomed=self._doomed.pop(number, None), engine=self._trials.engine(number),
                 )
             )  # fmt: skip
             if diverged is None:

@@ -30,6 +30,17 @@ def test_a_line_says_it_all_in_plain_text() -> None:
     assert live.line({"phase": "starting"}) == "starting"
 
 
+def test_stages_are_told_where_there_are_several() -> None:
+    staged = {**STATUS, "phase": "confirming", "stages": {"search": [48, 48], "confirm": [3, 30]}}
+    assert "18 of 48 trials ended  search 48 of 48, confirm 3 of 30  12 running" in live.line(staged)
+    assert live.time_left(staged) == "about 1m35s left"
+    assert live.by_stage({**STATUS, "stages": {"search": [3, 48]}}) == ""
+    file = io.StringIO()
+    Console(file=file, width=160).print(live.render({**staged, "note": "nothing to confirm of search"}, 5.0))
+    assert "search 48 of 48   confirm 3 of 30" in file.getvalue()
+    assert "nothing to confirm of search" in file.getvalue()
+
+
 def test_time_left_is_told_only_while_searching() -> None:
     assert live.time_left(STATUS) == "about 1m35s left"
     assert live.time_left({**STATUS, "phase": "finishing"}) == ""
