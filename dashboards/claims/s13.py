@@ -286,7 +286,7 @@ def conjugate(evidence: Evidence) -> Verdict:
         "Fig. 5",
         f"decrease {number(-cg[-1])} / {number(-nag[-1])} in {len(cg) - 1} steps; CG is there after {reached}",
         cg[-1] < nag[-1] and nag[-1] < 0.5 * cg[-1],
-        "the quadratic is our own: Gauss-Newton model in mid-run of NAG",
+        f"the quadratic is our own, after {evidence.values['iterations']:.0f} iterations of HF",
     )
 
 
