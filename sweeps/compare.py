@@ -13,7 +13,8 @@ The rule, and why it is so:
 * If one side counts and the other points the other way at p <= 0.1 (0.05 one-sided), or counts too, nothing is decided:
   "fails more often but ends lower" is no "better". This only ever withholds a verdict.
 * "Equivalent" needs two one-sided tests at 5% each within the margin, on finishers, and shares of failures that surely
-  differ by less than a third (`SHARE_MARGIN`). Both must hold, so it is wrong in at most 5% at the margin.
+  differ by less than 0.4 (`SHARE_MARGIN`). Both must hold, so it is wrong in at most 5% at either margin. The two tests
+  are a 90% interval within the margin, which the sentence gives too, as the 95% one may reach over it.
 * A difference beyond chance is told as better or worse even if it is surely smaller than the margin; the sentence then
   says so.
 * Under 6 seeds on a side there is no verdict: 5 against 5 have 252 splits, and one odd run decides. With fewer than 3
@@ -176,6 +177,8 @@ class _Evidence:
     high: float | None = None
     p: float | None = None
     p_outside: float | None = None
+    narrow: tuple[float, float] | None = None
+    """Welch's 90% interval, the one of two one-sided tests at 5%."""
     p_failures: float | None = None
     p_ranks: float | None = None
     p_time: float | None = None
@@ -198,18 +201,18 @@ class _Evidence:
 def _evidence(a: Outcomes, b: Outcomes, margin: float) -> _Evidence:
     x, y = a.finished, b.finished
     failed, other = a.failures, b.failures
-    value = low = high = p = p_outside = None
+    value = low = high = p = p_outside = narrow = None
     if min(len(x), len(y)) >= 2:
         found = welch(x, y)
         value, (low, high) = found.value, interval(x, y)
         if min(len(x), len(y)) >= FINISHERS:
-            p, p_outside = permutation(x, y), found.outside(math.log1p(margin))
+            p, p_outside, narrow = permutation(x, y), found.outside(math.log1p(margin)), found.interval(0.90)
     elif x and y:
         value = sum(x) / len(x) - sum(y) / len(y)
     last = [x + [math.inf] * failed[0], y + [math.inf] * other[0]]
     enough = min(failed[1], other[1]) >= SEEDS
     return _Evidence(
-        a, b, value, low, high, p if enough else None, p_outside if enough else None,
+        a, b, value, low, high, p if enough else None, p_outside if enough else None, narrow,
         fisher(failed, other) if enough else None, brunner_munzel(*last) if enough else None,
         logrank(a.reached, b.reached) if enough else None,
     )  # fmt: skip
@@ -263,7 +266,8 @@ def _judged(
     said = Said(
         a=a.label, b=b.label, failures_a=a.failures, failures_b=b.failures, ratio=exp[0], low=exp[1], high=exp[2],
         margin=margin, p_failures=found.p_failures, verdict=verdict, decided_by=by, why=why,
-        trivial=outside <= LEVEL, family=family, uncorrected=found.p_pair <= LEVEL,
+        narrow=tuple(map(math.exp, found.narrow or ())), trivial=outside <= LEVEL, family=family,
+        uncorrected=found.p_pair <= LEVEL,
     )  # fmt: skip
     return Contrast(
         a=a.name, b=b.name, primary=primary, verdict=verdict, sentence=sentence(said), decided_by=by,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -77,7 +78,8 @@ def survival(reached: Reached) -> Survival:
         raise ValueError("no survival curve without runs")
     if not any(there for _, there in reached):
         return Survival((0.0,), (1.0,), (1.0,), (1.0,), None)
-    with np.errstate(divide="ignore", invalid="ignore"):  # the last step may go to 0, where the band has no width
+    with np.errstate(divide="ignore", invalid="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # the last step may go to 0, where the band is not defined
         curve = ecdf(_censored(reached)).sf
         band = curve.confidence_interval(method="log-log")
     share = [float(each) for each in curve.probabilities]

@@ -92,29 +92,32 @@ def permutation(a: Sequence[float], b: Sequence[float]) -> float:
     pooled = pooled / scale
     size, splits = first.size, math.comb(pooled.size, first.size)
     sums = pooled[:size].sum(keepdims=True), (pooled[:size] ** 2).sum(keepdims=True)
-    observed = float(_student(*sums, pooled, size)[0])
+    observed = float(_student(*sums, float((pooled**2).sum()), size, pooled.size - size)[0])
     exact = splits <= EXACT
     above, below, of = (_all if exact else _some)(pooled, size, observed)
     return min(1.0, 2 * (min(above, below) + (not exact)) / (of + (not exact)))
 
 
-def _student(sums: Floats, squares: Floats, pooled: Floats, size: int) -> Floats:
-    """Welch's t of splits of centred values, from sum and sum of squares of the first `size`; no spread gives +-inf."""
-    rest = pooled.size - size
-    whole, total = float(pooled.sum()), float((pooled**2).sum())
-    others = whole - sums
-    gap = sums / size - others / rest
-    var = (squares - sums**2 / size) / (size * (size - 1))
-    var += (total - squares - others**2 / rest) / (rest * (rest - 1))
-    var[var < 1e-14] = 0.0
-    gap[np.abs(gap) < 1e-12] = 0.0
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.nan_to_num(gap / np.sqrt(var), nan=0.0, posinf=np.inf, neginf=-np.inf)
+def _student(sums: Floats, squares: Floats, total: float, size: int, rest: int) -> Floats:
+    """Welch's t of splits of values that sum to 0, from sum and sum of squares of the first `size`.
+
+    `total` is the sum of all squares. Samples without spread have a t of huge size, or 0 if their means are equal.
+    """
+    var = sums * sums
+    var *= -1 / (size**2 * (size - 1)) - 1 / (rest**2 * (rest - 1))
+    var += total / (rest * (rest - 1))
+    if size != rest:
+        var += squares * (1 / (size * (size - 1)) - 1 / (rest * (rest - 1)))
+    np.copyto(var, 1e-30, where=var < 1e-14)
+    found = sums * (1 / size + 1 / rest)
+    np.copyto(found, 0.0, where=np.abs(found) < 1e-12)
+    found /= np.sqrt(var, out=var)
+    return found
 
 
 def _tails(found: Floats, observed: float) -> tuple[int, int]:
     """How many are at least, and at most, the observed one."""
-    slack = SLACK * max(1.0, abs(observed)) if math.isfinite(observed) else 0.0
+    slack = SLACK * max(1.0, abs(observed))
     return int(np.count_nonzero(found >= observed - slack)), int(np.count_nonzero(found <= observed + slack))
 
 
@@ -122,12 +125,13 @@ def _all(pooled: Floats, size: int, observed: float) -> tuple[int, int, int]:
     """Tails over all splits, and how many there are: sums over subsets of one half of the values plus of the other."""
     half = pooled.size // 2
     left, right = pooled[:half], pooled[half:]
+    total = float((pooled**2).sum())
     above = below = of = 0
     for taken in range(max(0, size - right.size), min(size, half) + 1):
         x, y = _subsets(half, taken), _subsets(right.size, size - taken)
         sums = np.add.outer(x @ left, y @ right)
         squares = np.add.outer(x @ left**2, y @ right**2)
-        more, less = _tails(_student(sums, squares, pooled, size), observed)
+        more, less = _tails(_student(sums, squares, total, size, pooled.size - size), observed)
         above, below, of = above + more, below + less, of + sums.size
     return above, below, of
 
@@ -135,8 +139,9 @@ def _all(pooled: Floats, size: int, observed: float) -> tuple[int, int, int]:
 def _some(pooled: Floats, size: int, observed: float) -> tuple[int, int, int]:
     """Tails over drawn splits, and how many were drawn."""
     rows = _draws(pooled.size, size)
-    more, less = _tails(_student(rows @ pooled, rows @ pooled**2, pooled, size), observed)
-    return more, less, DRAWS
+    total = float((pooled**2).sum())
+    found = _student(rows @ pooled, rows @ pooled**2, total, size, pooled.size - size)
+    return *_tails(found, observed), DRAWS
 
 
 @lru_cache(maxsize=256)

@@ -23,6 +23,8 @@ class Said:
     decided_by: str
     why: str
     """What stands in the way of a verdict: seeds, finishers, failures, conflict; empty."""
+    narrow: tuple[float, ...]
+    """The 90% interval that is within the margin if they are equivalent."""
     trivial: bool
     """Whether finishers surely differ by less than the margin."""
     family: int
@@ -33,10 +35,7 @@ class Said:
 
 def sentence(said: Said) -> str:
     """As in: NAG ends at 0.84 times HF's error (95% 0.76 to 0.93; 10 seeds each; margin 10%): better."""
-    parts = [_failures(said), _ends(said)]
-    if said.decided_by not in ("failures", "both") and said.why != "conflict":
-        parts.reverse()
-    text = "; ".join(part for part in parts if part)
+    text = "; ".join(part for part in (_failures(said), _ends(said)) if part)
     return f"{text}: {_conclusion(said)}."
 
 
@@ -47,7 +46,7 @@ def _ends(said: Said) -> str:
     within = f"95% {bounds[0]} to {bounds[1]}; " if bounds else ""
     whose = f"{said.b}'s error" if "," not in said.b else f"the error of {said.b}"
     some = any(count for count, _ in (said.failures_a, said.failures_b))
-    runs = f"where it finishes, {said.a} ends" if some else f"{said.a} ends"
+    runs = f"apart from those, {said.a} ends" if some else f"{said.a} ends"
     return f"{runs} at {ratio} times {whose} ({within}{_seeds(said)}; margin {said.margin:.0%})"
 
 
@@ -56,7 +55,7 @@ def _failures(said: Said) -> str:
     if not (mine or theirs):
         return ""
     p = "" if said.p_failures is None else f" ({p_value(said.p_failures)})"
-    return f"{said.a} fails in {mine} of {runs} runs, {said.b} in {theirs} of {others}{p}"
+    return f"{said.a} gets stuck or diverges in {mine} of {runs} runs, {said.b} in {theirs} of {others}{p}"
 
 
 def _seeds(said: Said) -> str:
@@ -67,12 +66,12 @@ def _seeds(said: Said) -> str:
 def _conclusion(said: Said) -> str:
     reasons = {
         "seeds": "fewer than 6 seeds on a side",
-        "finishers": "too few runs finished to compare errors",
-        "failures": "errors are equivalent, but the shares of failures may differ by a third or more",
-        "conflict": "failures and errors point in opposite directions",
+        "finishers": "too few other runs are left to compare errors",
+        "failures": "errors are equivalent, but the shares of stuck or diverged runs may differ by 0.4 or more",
+        "conflict": "stuck or diverged runs and the errors of the others point in opposite directions",
     }
     if said.verdict == "equivalent":
-        return f"equivalent within {said.margin:.0%}"
+        return f"equivalent within {said.margin:.0%} (90% {' to '.join(numbers(*said.narrow))})"
     if said.verdict in ("better", "worse"):
         small = said.trivial and said.decided_by == "finishers"
         return f"{said.verdict}, by less than the margin" if small else said.verdict
