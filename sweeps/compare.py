@@ -10,8 +10,8 @@ The rule, and why it is so:
 * A side counts if its corrected p is at most 0.05, after Holm's correction over the secondary contrasts. Finishers
   count only if the printed interval of their ratio excludes 1 as well: a verdict never contradicts the interval
   beside it.
-* If one side counts and the other points the other way at p <= 0.1 (0.05 one-sided), or counts too, nothing is decided:
-  "fails more often but ends lower" is no "better". This only ever withholds a verdict.
+* If one side counts and the other points the other way at p <= 0.1 (0.05 one-sided), or by 0.4 (`SHARE_MARGIN`) of
+  failures, nothing is decided: "fails more often but ends lower" is no "better". This only ever withholds a verdict.
 * "Equivalent" needs two one-sided tests at 5% each within the margin, on finishers, and shares of failures that surely
   differ by less than 0.4 (`SHARE_MARGIN`). Both must hold, so it is wrong in at most 5% at either margin. The two tests
   are a 90% interval within the margin, which the sentence gives too, as the 95% one may reach over it.
@@ -32,7 +32,7 @@ from dataclasses import dataclass
 
 from sweeps.compare_curves import logrank
 from sweeps.compare_samples import brunner_munzel, holm, interval, interval_of_mean, permutation, welch
-from sweeps.compare_shares import compatible, fisher, share, together
+from sweeps.compare_shares import SHARE_MARGIN, compatible, fisher, share, together
 from sweeps.compare_words import Said, sentence
 from sweeps.comparison import Contrast
 
@@ -285,7 +285,7 @@ def _verdict(found: _Evidence, adjusted: float, outside: float) -> tuple[str, st
     if by == "conflict":
         return "not distinguishable", "", by
     if by:
-        worse = (_sign_of_failures(found) if by == "failures" else found.value or 0.0) > 0
+        worse = (_more_failures(found) if by == "failures" else found.value or 0.0) > 0
         return ("worse" if worse else "better"), by, ""
     if found.p is None:
         return "not distinguishable", "", "finishers"
@@ -304,13 +304,14 @@ def _deciding(found: _Evidence, adjusted: float) -> str:
     apart = found.low is not None and found.high is not None and (found.low > 0 or found.high < 0)
     ends = apart and found.corrected(found.p) <= limit
     fails = found.corrected(found.p_failures) <= limit
-    contrary = _sign_of_failures(found) * (found.value or 0.0) < 0
-    if contrary and ((ends and (found.p_failures or 0) <= CONTRARY) or (fails and (found.p or 1) <= CONTRARY)):
-        return "conflict"
+    if _more_failures(found) * (found.value or 0.0) < 0:
+        against_ends = (found.p_failures or 0) <= CONTRARY or abs(_more_failures(found)) >= SHARE_MARGIN - 1e-9
+        if (ends and against_ends) or (fails and (found.p or 1) <= CONTRARY):
+            return "conflict"
     return {(True, True): "both", (True, False): "failures", (False, True): "finishers"}.get((fails, ends), "")
 
 
-def _sign_of_failures(found: _Evidence) -> float:
-    """Above 0 where a fails more often."""
+def _more_failures(found: _Evidence) -> float:
+    """By how much a's share of failures is above b's."""
     (mine, runs), (theirs, others) = found.a.failures, found.b.failures
     return mine / runs - theirs / others

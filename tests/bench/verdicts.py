@@ -146,7 +146,7 @@ def main() -> None:
     """Simulate, print, store."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[6, 10, 20])
-    parser.add_argument("--simulations", type=int, nargs="+", default=[2_000, 4_000, 1_000], help="for each of --seeds")
+    parser.add_argument("--simulations", type=int, nargs="+", default=[1_000, 2_500, 500], help="for each of --seeds")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--json", type=Path, help="file for the result")
     arguments = parser.parse_args()

@@ -105,6 +105,12 @@ def test_opposite_directions_decide_nothing(failed: int) -> None:
     assert "opposite directions" in found.sentence
 
 
+def test_few_seeds_cannot_hide_many_failures() -> None:
+    # 3 of 6 against none: p = 0.18, but half of the runs lost is no "better".
+    assert contrast(arm("a", -0.9, 0.05, 3, 6), arm("b", 0.0, 0.05, 0, 6)).verdict == "not distinguishable"
+    assert contrast(arm("a", -0.9, 0.05, 2, 6), arm("b", 0.0, 0.05, 0, 6)).verdict == "better"
+
+
 def test_one_failure_more_does_not_withhold_a_verdict() -> None:
     assert contrast(arm("a", -0.6, failed=1), arm("b", 0.0)).verdict == "better"
 
