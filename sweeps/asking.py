@@ -7,14 +7,17 @@ there are. A stage that has to wait keeps all after it waiting.
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from sweeps import stages
 from sweeps.history import History, Trial
 from sweeps.journal import Record, of_type
+from sweeps.resolve import LARGEST_GROUP
 from sweeps.search import STARTUP, Proposer
 from sweeps.space import Params
 from sweeps.spec import SweepSpec
@@ -22,6 +25,11 @@ from sweeps.stages import SEARCH, Chosen, Point, Stage
 
 WAVE = STARTUP["tpe"]
 """HF's trials are few and are asked for last: by waves their points do not depend on how many slots are free then."""
+
+
+SHARE_BYTES = 2.0**29
+"""Memory that the confirmed trials of a group may take for it to hold more than it did in the search."""
+_ARRAYS = 10  # HF's: parameters, their next value, CG's last solution, its vectors and iterates
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +84,7 @@ class Asker:
         open_search = self._open_search(searching)
         if open_search is not None:
             return self._search(open_search, number)
-        if self._spec.confirm is None or any(self._running[stage.name] for stage in self._searches):
-            return None
-        return self._confirm(number)
+        return self._confirm(number) if self._confirms(searching) else None
 
     def left(self, searching: bool = True) -> bool:
         """Whether a trial may still be asked for, now or when others have ended."""
@@ -87,6 +93,20 @@ class Asker:
         if self._spec.confirm is None:
             return False
         return any(self._running[stage.name] for stage in self._searches) or self._next_arm() is not None
+
+    def slots(self, slots: int, groups: int, searching: bool = True) -> int:
+        """Slots of each of so many groups now, which have `slots` while there is a search to learn from what has ended.
+
+        From what is confirmed nothing is learnt, and many nets train together faster: a group takes all its share, if
+        its size was left to us, up to what fits in memory.
+        """
+        spec = self._spec
+        if spec.search.group_size != "auto" or spec.trainer is not None or not self._confirms(searching):
+            return slots
+        share = -(-sum(size for name, size in self.sizes().items() if stages.is_confirm(name)) // max(1, groups))
+        configs = [self._stages[arm.stage].spec.config(0, arm.point.params) for arm, _ in self._progress()]
+        fit = min((int(SHARE_BYTES // _bytes(config)) for config in configs), default=0)
+        return max(slots, min(share, fit, LARGEST_GROUP))
 
     def sizes(self) -> dict[str, int]:
         """Trials of each stage in all; of a confirm stage as planned, until it is known."""
@@ -112,6 +132,12 @@ class Asker:
     def extended(self) -> None:
         """The budget has grown, so the search goes on and what is best may change."""
         self._arms = None
+
+    def _confirms(self, searching: bool) -> bool:
+        """Whether points are confirmed now: all searches have ended."""
+        if self._spec.confirm is None or any(self._running[stage.name] for stage in self._searches):
+            return False
+        return self._open_search(searching) is None
 
     # -- searches --------------------------------------------------------------------------------------------
 
@@ -192,6 +218,16 @@ class Asker:
         config = spec.config(number, params, stage=stages.CONFIRM, replicate=replicate) | {"updates": arm.updates}
         self._enter(number, arm.stage)
         return Asked(arm.stage, params, arm.point.point_id, replicate, _as_read(config))
+
+
+def _bytes(config: Params) -> float:
+    """About what a trial takes: weights and what is as large as they, and the activations of a batch."""
+    net = config["net"]
+    if net.get("module"):  # of the user's own: not known
+        return math.inf
+    weights = sum(a * b for a, b in pairwise(net["widths"]))
+    activations = 2 * config["batch"] * sum(net["widths"]) * max(1, net.get("steps", 0))
+    return 4.0 * (_ARRAYS * weights + activations)
 
 
 def _as_read(config: Params) -> Params:

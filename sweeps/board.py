@@ -97,7 +97,7 @@ class Board:
     Args:
         folder: the sweep folder; its journal is opened for writing, so the caller holds the lease.
         spec: the resolved spec.
-        groups: number of groups, each with `slots` slots.
+        groups: number of groups, each with `slots` slots; perhaps with more for what is confirmed (`Asker.slots`).
         guard: called before each write; raises when another driver has taken the sweep over.
         clock: seconds since 1970, for records only; budgets use `timer`.
         timer: monotonic seconds.
@@ -320,7 +320,9 @@ class Board:
     def _fill(self, searching: bool) -> None:
         """Ask for a trial for each free slot, each given to the group that has least to compute."""
         load = {g: sum(_cost(self.history.trials[n].config) for n in ns) for g, ns in self._groups.items()}
-        while free := [g for g, numbers in self._groups.items() if len(numbers) < self.slots and g not in self._lost]:
+        live = [group for group in self._groups if group not in self._lost]
+        slots = self._asker.slots(self.slots, len(live), searching)
+        while free := [group for group in live if len(self._groups[group]) < slots]:
             number = len(self.history.trials)
             asked = self._asker.next(number, searching)
             if asked is None:

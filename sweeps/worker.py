@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from sweeps.insight import Insight
 
 STEP_S = 1.0  # Tune hears of a group about once a second: its loop is for hundreds of results, not thousands
-CHECKPOINT_SHARE = 0.05  # checkpoints at rungs may take this share of the time
+CHECKPOINT_SHARE = 0.05  # checkpoints may take this share of the time
+CHECKPOINT_S = 60.0  # how much of the time of trials that pass no rung may be lost with a worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +185,7 @@ class GroupWorker(tune.Trainable):  # type: ignore[misc]
                 self._trials.remove(number)
         for seated in answer.new:
             self._seat(seated, None)
-        if answer.leave or (answer.checkpoint and self._checkpoint_due()):
+        if answer.leave or self._checkpoint_due(answer.checkpoint):
             self._write_checkpoint()
         return answer.done or answer.leave
 
@@ -226,8 +227,14 @@ class GroupWorker(tune.Trainable):  # type: ignore[misc]
             self._trials.advance(behind)
             self._at.update(behind)
 
-    def _checkpoint_due(self) -> bool:
-        return time.monotonic() - self._last_checkpoint >= self._checkpoint_cost / CHECKPOINT_SHARE
+    def _checkpoint_due(self, asked: bool) -> bool:
+        """Whether to store the group's trials: at rungs, else once a minute, as far as its share of the time allows."""
+        elapsed = time.monotonic() - self._last_checkpoint
+        return (
+            bool(self._at)
+            and (asked or elapsed >= CHECKPOINT_S)
+            and elapsed >= self._checkpoint_cost / CHECKPOINT_SHARE
+        )
 
     def _write_checkpoint(self) -> None:
         """Store every trial of the group; the last two checkpoints are kept.

@@ -277,3 +277,25 @@ def test_a_trainer_of_the_users_own_is_confirmed_too(tmp_path: Path) -> None:
     assert answer.done
     told = [(t.stage, t.params["a"], t.replicate, t.config["seed"]["stage"]) for t in board.history.trials.values()]
     assert told[3:] == [("confirm", 1, 0, "confirm"), ("confirm", 1, 1, "confirm")]
+
+
+def test_confirmed_trials_train_in_as_few_groups_as_they_fit_in(tmp_path: Path) -> None:
+    """12 of them, two workers: 6 each, though the search had 2 slots; fewer where memory or the user says so."""
+    wide = {"model": {"depth": 1, "width": 30_000}}  # 30,000 x 74 weights in 10 arrays of 4 bytes: 5 fit in 512 MiB
+    cases = [({}, 6), ({"search": {"algorithm": "random", "seed": 3, "group_size": 2}}, 2), (wide, 5)]
+    for index, (changes, expected) in enumerate(cases):
+        folder = tmp_path / str(index)
+        folder.mkdir()
+        spec = staged(
+            budget={"trials": 4}, early_stopping=None, confirm={"top": 4, "seeds": 3}, baselines=[], **changes
+        )
+        board, most = Board(folder, spec, 2, 2), 0
+        workers = [PretendWorker(board, group) for group in range(2)]
+        while not all(worker.gone for worker in workers):
+            answers = [worker.report() for worker in workers if not worker.gone][-1]
+            for group, answer in answers.items():
+                workers[group].obey(answer)
+            held = [len(worker.at) for worker in workers]
+            most = max(most, *held)
+        assert most == expected
+        assert board.finished

@@ -149,7 +149,7 @@ def test_restarts_change_nothing(tmp_path: Path, spec: SweepSpec, every: int) ->
 def test_a_restart_goes_on_from_the_newest_state(tmp_path: Path, spec: SweepSpec) -> None:
     board = Board(tmp_path, spec, 1, 1)
     worker, incarnation = worker_at(board, tmp_path, spec)
-    worker._checkpoint_due = lambda: True
+    worker._checkpoint_due = lambda asked: asked
     for _ in range(3):
         worker._obey(board.report(0, incarnation, "own", worker._advance())[0])
     worker.cleanup()
@@ -234,7 +234,8 @@ def test_a_sweep_through_ray_interrupted_and_resumed(tmp_path: Path, monkeypatch
     from dashboards.report import write as report
     from sweeps.run import Interrupted, resume, run
 
-    plain = {**SPEC, "space": {**SPEC["space"], "sleep": 0.05}, "resources": {"workers": 1}}
+    confirm = {"top": 2, "seeds": 2}
+    plain = {**SPEC, "space": {**SPEC["space"], "sleep": 0.05}, "resources": {"workers": 1}, "confirm": confirm}
     spec = write(tmp_path, monkeypatch, plain)
     folder, sent = tmp_path / "sweep", list[int]()
 
@@ -247,10 +248,12 @@ def test_a_sweep_through_ray_interrupted_and_resumed(tmp_path: Path, monkeypatch
     try:
         with pytest.raises(Interrupted):
             run(spec, folder, on_status=interrupt)
-        assert any(trial.state == "running" for trial in history.load(folder).trials.values())
+        assert history.load(folder).closed == "interrupted"
         resume(folder, report=report)
     finally:
         ray.shutdown()
     assert history.load(folder).closed == "finished"
     assert results(folder) == sweep(tmp_path / "whole", spec)
+    stages = [trial.stage for trial in history.load(folder).trials.values()]
+    assert stages == ["search"] * 14 + ["confirm"] * 4
     assert "own_noisy:train" in (folder / "report.html").read_text()

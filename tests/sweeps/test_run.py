@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,11 +36,18 @@ SPEC = {
 }
 
 
-def spec_with(engine: str, workers: int, group_size: int, **search) -> SweepSpec:
+HF = {
+    "kind": "hf", "share": 0.125, "training": {"hf": {"chunks": 8}},
+    "space": {"hf_damping": {"type": "float", "low": 1.0, "high": 300.0, "scale": "log"}, "hf_cg_max": [3, 5]},
+}  # fmt: skip
+"""So few steps on so few examples that the 2880 gradients of a trial are enough for an iteration."""
+STAGED = {"confirm": {"top": 2, "seeds": 2, "eval_examples": 300}, "baselines": [HF]}
+
+
+def spec_with(engine: str, workers: int, group_size: int, stages: dict | None = None, **search) -> SweepSpec:
     resources = {"engine": engine, "workers": workers}
-    return SweepSpec.model_validate(
-        {**SPEC, "resources": resources, "search": {"seed": 11, "group_size": group_size, **search}}
-    )
+    search = {"seed": 11, "group_size": group_size, **search}
+    return SweepSpec.model_validate({**SPEC, **(stages or {}), "resources": resources, "search": search})
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -52,7 +60,7 @@ def cluster() -> Iterator[None]:
 
 def results(folder: Path) -> dict:
     return {
-        t.number: (t.params, t.state, t.reason, t.objective, t.updates, t.metrics, t.scores)
+        t.number: (t.params, t.state, t.reason, t.objective, t.updates, str(t.metrics), t.scores, t.stage, t.replicate)
         for t in history.load(folder).trials.values()
     }
 
@@ -66,9 +74,15 @@ def test_the_same_results_whatever_the_groups(tmp_path: Path, algorithm: str) ->
     layouts = [(1, 24), (2, 5), (2, 1)] if algorithm == "random" else [(1, 24), (2, 5)]
     for workers, group_size in layouts:
         folder = tmp_path / f"{workers}x{group_size}"
-        run(spec_with("loop", workers, group_size, **search), folder)
+        stages = STAGED if algorithm == "random" else {}
+        run(spec_with("loop", workers, group_size, stages, **search), folder)
         tables.append(results(folder))
-    assert len(tables[0]) == 24
+    counts = Counter(row[7] for row in tables[0].values())
+    assert counts == {"search": 24} | ({"search:hf": 3, "confirm": 4, "confirm:hf": 2} if algorithm == "random" else {})
+    if algorithm == "random":
+        last = history.load(tmp_path / "1x24").trials[24].metrics[180]
+        assert last["hf_iterations"] >= 1
+        assert last["hf_work"] <= 180 * 16
     states = {state for _, state, *_ in tables[0].values()}
     assert {"complete", "stopped"} <= states
     assert all(table == tables[0] for table in tables)

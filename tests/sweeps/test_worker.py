@@ -1,6 +1,7 @@
 """The worker's own decisions, with a pretend group in the place of training."""
 
 import math
+import time
 from pathlib import Path
 
 import pytest
@@ -174,6 +175,15 @@ def test_checkpoints_take_a_bounded_share_of_the_time(tmp_path: Path, cost: floa
     worker._checkpoint_cost = cost
     worker._advance()
     worker._obey(Answer(checkpoint=True))
+    assert (tmp_path / "checkpoints").exists() == due
+
+
+@pytest.mark.parametrize(("ago", "due"), [(59.0, False), (61.0, True)])
+def test_trials_that_pass_no_rung_are_stored_once_a_minute(tmp_path: Path, ago: float, due: bool) -> None:
+    worker = worker_in(tmp_path, (1, 20))
+    worker._advance()
+    worker._last_checkpoint = time.monotonic() - ago
+    worker._obey(Answer())
     assert (tmp_path / "checkpoints").exists() == due
 
 
