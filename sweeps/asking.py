@@ -225,8 +225,8 @@ def _bytes(config: Params) -> float:
     net = config["net"]
     if net.get("module"):  # of the user's own: not known
         return math.inf
-    weights = sum(a * b for a, b in pairwise(net["widths"]))
-    activations = 2 * config["batch"] * sum(net["widths"]) * max(1, net.get("steps", 0))
+    weights = float(sum(a * b for a, b in pairwise(net["widths"])))
+    activations: float = 2 * config["batch"] * sum(net["widths"]) * max(1, net.get("steps", 0))
     return 4.0 * (_ARRAYS * weights + activations)
 
 
