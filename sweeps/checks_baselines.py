@@ -61,14 +61,14 @@ def _confirm(spec: Fields) -> Iterator[Problem]:
         else:
             continue
         sound = False
-    if sound and confirm.top * (kinds := _kinds(spec, confirm.each)) > points:
+    if sound and confirm.top * (kinds := combinations(spec, confirm.each)) > points:
         of = f" of {kinds} combinations of {', '.join(confirm.each)}" if confirm.each else ""
         wrong = f"the best {confirm.top}{of} are more than the {points} points that the search tries"
         allowed = f"1 to {points // kinds}" if points >= kinds else f"a budget of {kinds * spec.search.seeds} trials"
         yield Problem("confirm.top", wrong, confirm.top, allowed)
 
 
-def _kinds(spec: Fields, names: Sequence[str]) -> int:
+def combinations(spec: Fields, names: Sequence[str]) -> int:
     """How many combinations of values of these names points can have, conditions heeded."""
     values = [spec.space[name].values or [] for name in names]
     if math.prod(map(len, values)) > 10_000:  # more than any budget's points; counting them one by one takes long

@@ -144,8 +144,9 @@ def _plain(spec: SweepSpec) -> list[dict[str, Any]]:
 
 def _combinations(spec: SweepSpec) -> int:
     """How many classes of points `confirm.each` can tell apart, as far as is known beforehand."""
-    each = spec.confirm.each if spec.confirm else []
-    classes = math.prod(len(spec.space[name].values or [0]) for name in each if name in spec.space)
+    from sweeps.checks_baselines import combinations  # it asks for stages, to check them
+
+    classes = combinations(spec, spec.confirm.each if spec.confirm else [])
     return max(1, min(classes, spec.budget.trials // spec.search.seeds))
 
 

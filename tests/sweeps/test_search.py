@@ -271,6 +271,29 @@ def test_tpe_keeps_away_from_where_trials_diverge(mode, sign):
     assert sum(lr > 0.05 for lr in late) <= 2
 
 
+def test_by_waves_a_model_learns_the_same_whatever_the_slots():
+    """25 trials of TPE in waves of 10: the second and third learn, so they are no Sobol points, but alike for all."""
+    spec = parse({"task": "digits", "space": CONDITIONAL, "search": {"algorithm": "tpe", "seed": 7}})
+    tables = []
+    for slots in (1, 3, 10, 30):
+        sweep = Sweep(Proposer(spec, wave=10), slots)
+        while len(sweep.asked) < 25:
+            rng = random.Random(len(sweep.records))
+            if sweep.proposer.ready and len(sweep.running) < slots:
+                sweep.step()
+            else:
+                sweep.end(rng.choice(sorted(sweep.running)), random.Random(0))
+        again = Proposer(spec, wave=10)
+        again.replay(sweep.records)
+        assert again.ready == sweep.proposer.ready
+        assert again.ask(25) == sweep.proposer.ask(25)
+        tables.append(sweep.asked)
+    assert all(table == tables[0] for table in tables)
+    sobol = [make("qmc").ask(number) for number in range(25)]
+    assert tables[0][:10] == sobol[:10]
+    assert not any(point in sobol for point in tables[0][10:])
+
+
 def test_asking_twice_and_unknown_states_are_refused():
     proposer = make("random")
     proposer.ask(0)

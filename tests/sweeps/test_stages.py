@@ -57,6 +57,9 @@ def test_the_stages_of_a_sweep_and_their_trials() -> None:
     assert [stage.name for stage in stages.of(spec_with(confirm=None, baselines=[]))] == ["search"]
     each = spec_with(confirm={"top": 1, "seeds": 6, "each": ["method", "mu_max"]}, baselines=[])
     assert stages.by_name(each)["confirm"].trials == 4 * 6
+    mu = {"type": "choice", "values": [0.9, 0.99], "when": {"method": ["nag"]}}
+    other = each.model_copy(update={"space": parse({**SPEC, "space": {**SPEC["space"], "mu_max": mu}}).space})
+    assert stages.by_name(other)["confirm"].trials == 3 * 6  # cm, and nag with either momentum
 
 
 def test_what_hf_is_trained_by_is_the_sweeps_own_but_for_method_and_space() -> None:
