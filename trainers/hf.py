@@ -28,6 +28,7 @@ _SHRINK = 0.8
 _TRIES = 60
 _POOR, _GOOD = 0.25, 0.75
 _BOOST, _DROP = 3 / 2, 2 / 3
+_LEAST, _MOST = 1e-20, 1e20  # so that float32 holds the damping, however long nothing gets better
 
 
 @dataclass(frozen=True)
@@ -128,8 +129,8 @@ class Meter:
 def adapted(damping: float, rho: float) -> float:
     """Return the damping after a step whose objective changed by rho times what the model foretold."""
     if math.isnan(rho) or rho < _POOR:
-        return damping * _BOOST
-    return damping * _DROP if rho > _GOOD else damping
+        return min(damping * _BOOST, max(damping, _MOST))
+    return max(damping * _DROP, min(damping, _LEAST)) if rho > _GOOD else damping
 
 
 def step_size(config: HFConfig, iteration: int) -> float:

@@ -14,6 +14,7 @@ from tests.trainers.cases import AUTOENCODER, NETS, data, trial
 from tests.trainers.hf_twin import Dense, Twin
 from trainers.config import NetConfig
 from trainers.config_hf import HFConfig
+from trainers.curvature import curvature
 from trainers.data import Part
 from trainers.hf import HessianFree, Outcome, OverBudget, Piece, Progress, adapted, line_search, step_size
 from trainers.hf_cg import ConjugateGradients, Dot, has_stalled, kept_steps
@@ -150,6 +151,23 @@ def test_the_damping_follows_the_ratio() -> None:
         (0.24, 1.5), (0.25, 1), (0.5, 1), (0.75, 1), (0.76, 2 / 3), (-math.inf, 1.5), (math.nan, 1.5), (7.0, 2 / 3),
     ):  # fmt: skip
         assert adapted(45.0, rho) == 45.0 * factor
+
+
+def test_the_damping_stays_what_float32_holds() -> None:
+    assert adapted(9e19, -math.inf) == adapted(1e20, math.nan) == 1e20
+    assert adapted(1.2e-20, 1.0) == adapted(1e-20, 1.0) == 1e-20
+    assert adapted(1e25, 0.0) == 1e25  # one that was told is not lowered by what should raise it
+    # A convex objective whose minimum was reached long ago: no step is good, and it stays where it is.
+    net = NetConfig((5, 4), (), "softmax")
+    narrow, config = data(net, "float32"), HFConfig(damping=1e-2, l2=0.1, chunks=1)
+    made = curvature(net, narrow)
+    theta = made.pack(initial_state(trial(net), torch.float32).params)
+    one, solution, progress = HessianFree(net, theta).iterate, torch.zeros_like(theta), Progress(damping=1e-2)
+    for _ in range(300):
+        outcome = one(made, theta, solution, progress, config, whole(narrow.train), 0)
+        theta, solution, progress = outcome.theta, outcome.solution, outcome.progress
+        assert not outcome.diverged
+    assert progress.damping == 1e20
 
 
 def test_armijo_takes_the_longest_step_that_pays() -> None:
