@@ -111,7 +111,7 @@ class Asker:
     def sizes(self) -> dict[str, int]:
         """Trials of each stage in all; of a confirm stage as planned, until it is known."""
         found = {stage.name: self._size(stage) for stage in self._searches}
-        known = self._arms is not None or self._history.confirming
+        known = self._arms is not None or (self._history.confirming and self._confirms(True))
         for name, stage in self._stages.items():
             if stage.confirms:
                 left = sum(max(0, self._seeds - n) for arm, n in self._progress() if arm.stage == name) if known else 0
@@ -151,11 +151,17 @@ class Asker:
         return trials if size is None else min(trials, size)
 
     def _open_search(self, searching: bool) -> Stage | None:
-        """The first search stage that is not done and may be gone on with, perhaps not before others have ended."""
-        if not searching or self._history.confirming:
+        """The first search stage that is not done and may be gone on with, perhaps not before others have ended.
+
+        A search that its time has ended stays so once points are confirmed, whatever a later driver's clock says. One
+        without such a budget is done by then, unless the spec was given another baseline since.
+        """
+        budget = self._spec.budget
+        timed = budget.wall is not None or budget.gpu_hours is not None
+        if not searching or (timed and self._history.confirming):
             return None
         undone = (stage for stage in self._searches if self._asked[stage.name] < self._size(stage))
-        return next((stage for stage in undone if self._startable(stage)), None)
+        return next(filter(self._startable, undone), None)
 
     def _startable(self, stage: Stage) -> bool:
         """Whether a search has begun or can begin, at once or later: one on the best point's net needs such a point."""

@@ -84,7 +84,7 @@ class History:
     extended: int = 0
     """Trials added to the spec's budget by `--more`."""
     confirming: bool = False
-    """Whether points are being confirmed, so that the search is over; extending it opens it again."""
+    """Whether points are being confirmed, so that a search that ran out of time is over; extending opens it again."""
     closed: str | None = None
     """Why the last driver left: finished, interrupted, budget; None while one runs or after a crash."""
     note: str = ""

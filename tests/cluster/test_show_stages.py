@@ -109,7 +109,8 @@ def test_the_status_counts_stages_and_weighs_what_is_left_by_what_each_takes(
 ) -> None:
     """An update of hf takes 3 s, others 1: two confirmed trials of 10 each to come, and of hf's one of 10 is 30."""
     spec = spec_with(training={"updates": 10, "reports": 1, "batch": 10}, early_stopping=None, budget={"trials": 1},
-                     space={"lr": 0.1}, confirm={"top": 1, "seeds": 2}, baselines=[{"kind": "hf"}])  # fmt: skip
+                     space={"lr": 0.1}, confirm={"top": 1, "seeds": 2}, baselines=[{"kind": "hf"}],
+                     search={"algorithm": "random", "group_size": 1})  # fmt: skip
     board, meter = Board(tmp_path, spec, 1, 1), Meter()
     monkeypatch.setattr(meter, "rate", lambda updates: 1.0)
     board.attach(0)

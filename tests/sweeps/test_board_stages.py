@@ -145,6 +145,26 @@ def test_more_trials_are_searched_and_what_has_become_best_is_confirmed_too(tmp_
     assert replicates == list(range(len(replicates)))
 
 
+def test_a_baseline_that_the_spec_is_given_later_is_searched_and_confirmed(tmp_path: Path) -> None:
+    """As `musweep confirm` does it: first nothing is confirmed, then the best points are, then HF is too."""
+    play(tmp_path, staged(confirm=None, baselines=[]), 2, 3).close("finished")
+    first = play(tmp_path, staged(baselines=[]), 2, 3)
+    assert first.sizes == {"search": 20, "confirm": 6}
+    first.close("finished")
+    before = fates(tmp_path)
+    board = play(tmp_path, staged(), 2, 3)
+    assert board.finished
+    assert in_order(board)[:4] == ["search", "confirm", "search:hf", "search:clock"]
+    assert {n: row for n, row in fates(board).items() if n < 26} == before
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    at_once = play(whole, staged(), 2, 3).history.trials.values()
+    for name in ("search:hf", "search:clock", "confirm:hf", "confirm:clock"):
+        mine, theirs = ([(t.params, t.updates) for t in trials if t.stage == name]
+                        for trials in (board.history.trials.values(), at_once))  # fmt: skip
+        assert mine == theirs
+
+
 def test_hf_waits_for_the_best_points_net_where_nets_are_searched(tmp_path: Path) -> None:
     spec = staged(space=SPEC["space"])
     board = play(tmp_path, spec, 3, 4)
