@@ -159,10 +159,14 @@ def about(spec: SweepSpec) -> str:
 
 
 def _derived(trial: Trial) -> dict[str, Any]:
-    """What claims need and a point may leave to the spec: method, init, activation, depth, and HR18's sum of 1/n."""
+    """What claims need and a point may leave to the spec: method, init, activation, depth, HR18's sum of 1/n, stage."""
+    from sweeps.stages import is_search
+
     net = trial.config["net"]
     hidden = net["widths"][1:-1]
     found = {"method": trial.config["method"]["kind"], "init": trial.config["init"]["kind"], "depth": len(hidden)}
+    if not is_search(trial.stage):
+        found |= {"stage": trial.stage}
     if hidden:
         found |= {"activation": net["hidden"][0], "sum_1_n": round(sum(1 / width for width in hidden), 4)}
     return found

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from dashboards.claims import hr18, s13
+from dashboards.claims import hr18, s13, s13_race
 from dashboards.evidence import Evidence
 from dashboards.plots import BLUE, GREEN, GREY, LEADERS, ORANGE, PURPLE, SKY, VERMILION, VIRIDIS, Figure, safe
 
@@ -197,6 +197,17 @@ def _table1(evidence: Evidence) -> list[Figure]:
     ]
 
 
+def _race(evidence: Evidence) -> list[Figure]:
+    """The median over fresh seeds of each method, against work."""
+    data = []
+    for name, colour in zip(s13_race.STAGES, (GREY, ORANGE, BLUE, VERMILION), strict=True):
+        updates, errors = s13_race.courses(s13_race.arm(evidence, name))
+        middles = [median(math.inf if value is None else value for value in at) for at in zip(*errors, strict=True)]
+        line = {"width": 2, "color": colour, "dash": "dash" if name == "HF" else "solid"}
+        data.append(_line(name, colour, updates, middles, line=line))
+    return [_figure(data, "updates (work of as many gradients of a batch)", "training error", log=True)]
+
+
 _ERROR = "share wrong"
 _PLOTTERS: Mapping[str, Plotter] = {
     "s13-factorial": lambda e: curves(e, s13.ERROR, ("init", "method"), "training error"),
@@ -213,6 +224,7 @@ _PLOTTERS: Mapping[str, Plotter] = {
     "s13-rnn-input-scale": lambda e: curves(e, "valid_error", ("input_scale",), _ERROR),
     "s13-fig2": _oblong,
     "s13-fig5": _contest,
+    "s13-hf-race": _race,
     **{f"gb10-table1-{task}": _classes for task in ("shapeset", "mnist", "cifar10", "small-imagenet")},
     "gb10-monitoring": lambda e: curves(e, "valid_error", ("activation", "init", "depth"), "valid error", log=False),
     "gb10-widths": lambda e: curves(e, "valid_error", ("widths", "init"), "valid error", log=False),

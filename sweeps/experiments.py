@@ -64,6 +64,7 @@ EXPERIMENTS: Mapping[str, Experiment] = {
         Experiment("s13-fig5", "Fig. 5: CG and NAG on a damped quadratic", compute=f"{_FIGURES}.conjugate:on_curves",
                    options={"full": {"size": 28, "passes": 500},
                             "reduced": {"size": 14, "examples": 2_000, "passes": 400}}),
+        Experiment("s13-hf-race", "Table 1: momentum against Hessian-free optimisation, for the same work", _TRAIN),
         Experiment("gb10-table1-shapeset", "Table 1 and Fig. 11: Shapeset-3x2", _GB10),
         Experiment("gb10-table1-mnist", "Table 1 and Fig. 12: MNIST", _GB10),
         Experiment("gb10-table1-cifar10", "Table 1 and Fig. 12: CIFAR-10", _GB10),

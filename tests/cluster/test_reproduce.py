@@ -13,10 +13,12 @@ from dashboards.claims import CLAIMS
 from dashboards.evidence import Evidence, Run, load
 from dashboards.reproduction_plots import plots
 from dashboards.verdicts import NOT_RUN
+from sweeps import stages
 from sweeps.experiments import EXPERIMENTS, PROTOCOLS
 from sweeps.history import Trial
+from sweeps.space import Params
+from sweeps.spec import SweepSpec, protocols, shipped
 from sweeps.spec import load as load_spec
-from sweeps.spec import protocols, shipped
 from tests.sweeps import told
 from trainers.checkpoint import pack
 from trainers.evaluate import evaluate
@@ -49,18 +51,29 @@ def test_every_sweep_ships_with_both_protocols_and_a_grid_that_its_budget_pays_f
             assert set(experiment.metrics) <= known
 
 
+def points_of(stage: stages.Stage, spec: SweepSpec) -> list[Params]:
+    """A search's whole grid; of what is confirmed one point of each method; of HF the middle of its space."""
+    grid = spec.space.grid(spec.search.grid) if not stages.baseline_of(stage.name) else []
+    if stage.confirms:
+        grid = list({point["method"]: point for point in grid}.values())
+    space = stage.spec.space
+    return grid or [space.from_unit(dict.fromkeys(space.searched, 0.5))]
+
+
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("name", [e.name for e in EXPERIMENTS.values() if not e.compute])
 def test_claims_and_plots_take_in_every_trial_of_the_grid(name: str, protocol: str) -> None:
     """Made-up measurements of a whole sweep: all claims can be judged, and no two trials stand for one."""
     spec, chance = load_spec(name, protocol=protocol), random.Random(0)
     runs = []
-    for point in spec.space.grid(spec.search.grid):
-        trial = Trial(0, point, spec.trial_config(0, point).to_dict(), "search", "", 0, 0, 0.0)
-        params = {**point, **reproduce._derived(trial)}
-        for seed in range(spec.search.seeds):
-            series = {metric: [(u, chance.random()) for u in (50, 100)] for metric in EXPERIMENTS[name].metrics}
-            runs.append(Run(params, seed, "complete", 100, series))
+    for stage in stages.of(spec):
+        seeds = spec.confirm.seeds if stage.confirms and spec.confirm else spec.search.seeds
+        for point in points_of(stage, spec):
+            trial = Trial(0, point, stage.spec.trial_config(0, point).to_dict(), stage.name, "", 0, 0, 0.0)
+            params = {**point, **reproduce._derived(trial)}
+            for seed in range(seeds):
+                series = {metric: [(u, chance.random()) for u in (50, 100)] for metric in EXPERIMENTS[name].metrics}
+                runs.append(Run(params, seed, "complete", 100, series))
     evidence = Evidence(name, protocol, runs=tuple(runs))
     assert all(claim(evidence).verdict != NOT_RUN for claim in CLAIMS.get(name, ()))
     shown = [trace for figure in plots(evidence) for trace in figure.data]

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from dashboards.claims import CLAIMS, gb10, hr18, s13
+from dashboards.claims import CLAIMS, gb10, hr18, s13, s13_race
 from dashboards.evidence import Evidence, Run
 from dashboards.verdicts import FAILS, HOLDS, NOT_RUN, OPEN, below
 from sweeps.experiments import EXPERIMENTS
@@ -198,3 +198,29 @@ def test_two_proportions() -> None:
     """z = .01 / sqrt(2 * .16 * .84 / 10,000) = 1.929 for 15.5% against 16.5%: p = .0537."""
     assert gb10.differ((0.155, 0.165), 10_000) == pytest.approx(0.0537, abs=2e-4)
     assert gb10.differ((0.2, 0.2), 10) == 1
+
+
+def racing(name: str, start: float, end: float) -> list[Run]:
+    """Eight seeds of an arm, a few percent apart, falling as a power of the work from update 10 to 1000."""
+    stage, method = s13_race.STAGES[name]
+    slope = math.log(end / start) / math.log(100)
+    return [
+        Run({"stage": stage, "method": method}, seed, "complete", 1000, {
+            s13.ERROR: [(u, start * (u / 10) ** slope * (1 + 0.01 * seed)) for u in (10, 30, 100, 300, 1000)]})
+        for seed in range(8)
+    ]  # fmt: skip
+
+
+def test_the_race_is_judged_on_fresh_seeds_and_says_where_one_passes_the_other() -> None:
+    """SGD falls as u^-.5 from 1, HF as u^-1 from 2: they meet where u = 10 * 2^2."""
+    lucky = Run({"method": "nag"}, 0, "complete", 1000, {s13.ERROR: [(1000, 1e-9)]})  # of the search: not counted
+    arms = [*racing("SGD", 1, 0.1), *racing("HF", 2, 0.02), *racing("NAG", 1, 0.03), *racing("CM", 1, 0.02)]
+    found = evidence([lucky, *arms], "s13-hf-race")
+    there = s13_race.passed(found, "HF", "SGD")
+    assert there is not None
+    assert there.work == pytest.approx(40, rel=1e-6)
+    assert s13_race.hf_beats_sgd(found).verdict == HOLDS
+    assert "HF is below SGD from update 40 " in s13_race.hf_beats_sgd(found).note
+    assert s13_race.nag_beats_hf(found).verdict == FAILS
+    assert s13_race.cm_beats_hf(found).verdict == OPEN
+    assert s13_race.nag_beats_hf(evidence([lucky], "s13-hf-race")).verdict == NOT_RUN
