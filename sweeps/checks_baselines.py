@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 SEEDS = 6
 """Fewer in an arm allow no verdict."""
+POINTS = 3
+"""Points for each parameter that a baseline's search should have, or it is hardly tuned."""
 
 
 def name_of(baseline: Baseline) -> str:
@@ -212,8 +214,8 @@ def _hf_warnings(alone: SweepSpec, place: str) -> Iterator[str]:
             found = [*checks.no_effect(stage.spec), *checks_hf.enough(stage.spec)]
             yield from (f"{place}.{line}" for line in found)
             points, names = stage.trials // stage.spec.search.seeds, set(stage.spec.space.searched) - set(stage.taken)
-            if points <= len(names):
+            if points < POINTS * len(names):
                 yield (
                     f"{place}.share: its search is of {points} points for {len(names)} parameters, so a tuned method "
-                    "would be held against one that is not; raise share or budget.trials"
+                    "would be held against one that is less so; raise share or budget.trials"
                 )

@@ -98,12 +98,27 @@ def warnings(spec: SweepSpec) -> Iterator[str]:
         if searched and (part.step_decay or (part.step is not None and part.step != HFTraining().step)):
             key = "step_decay" if part.step_decay else "step"
             yield f"{place}.{key} has no effect: line_search finds the step; set line_search: false"
+    for place, at in _phases(told):
+        if at.gradient == "chunk" and at.adapt:
+            yield (
+                f"{place}: with gradient: chunk the damping is judged on the examples that the step was made for, "
+                "falls to nothing, and the run is lost; set adapt: false and search hf_damping"
+            )
     if stopping is not None and stopping.fork is not None and stopping.rungs is not None:
         yield (
             "early_stopping.fork: hf has no momentum to lower, so its trials just go on for "
             f"{stopping.fork.updates} updates; set fork: null, or leave hf to baselines"
         )
     yield from enough(spec)
+
+
+def _phases(told: HFTraining) -> Iterator[tuple[str, HFTraining]]:
+    """What holds in each phase, and after the last unless that ends with the run."""
+    for i, phase in enumerate(told.phases):
+        changes = {key: value for key, value in phase.model_dump(exclude={"until"}).items() if value is not None}
+        yield f"training.hf.phases.{i}", told.model_copy(update=changes)
+    if not told.phases or told.phases[-1].until < 1:
+        yield "training.hf", told
 
 
 def enough(spec: SweepSpec) -> Iterator[str]:

@@ -140,6 +140,8 @@ class HFTrainingPhase(Section):
 
     until: Annotated[float, Field(gt=0, le=1)]
     """Share of the trial's work at which it ends."""
+    adapt: bool | None = None
+    """As in hf."""
     gradient: Annotated[str, OneOf("hf gradient", HF_GRADIENTS)] | None = None
     """As in hf."""
     chunks: Count | None = None

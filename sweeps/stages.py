@@ -35,9 +35,12 @@ _MATCHED = {
 }
 """What a baseline's `training` cannot change, and why."""
 
+_SAME: dict[str, Any] = {"hf": {"l2": 0.0}}
+"""What a baseline's `training` is by default: the objective that the sweep's own methods have, who know no L2."""
+
 _SPACE: dict[str, dict[str, Any]] = {
-    "hf_damping": {"type": "float", "low": 1.0, "high": 300.0, "scale": "log"},
-    "hf_cg_max": {"type": "int", "low": 20, "high": 250, "scale": "log"},
+    "hf_damping": {"type": "float", "low": 0.1, "high": 100.0, "scale": "log"},
+    "hf_cg_max": {"type": "int", "low": 10, "high": 250, "scale": "log"},
     "hf_cg_decay": {"type": "float", "low": 0.5, "high": 0.995, "scale": "one_minus_log"},
 }
 _INIT_SCALE = {"type": "float", "low": 0.5, "high": 2.0, "scale": "log"}
@@ -180,7 +183,7 @@ def _hf_spec(spec: SweepSpec, baseline: HFBaseline, taken: Sequence[str], trials
     data = {
         **plain,
         "space": {**(baseline.space or _default_space(spec)), **nets},
-        "training": {**_merged(plain["training"], baseline.training), "method": "hf", "keep": []},
+        "training": {**_merged(_merged(plain["training"], _SAME), baseline.training), "method": "hf", "keep": []},
         "search": {"algorithm": "tpe", "seed": search.seed, "seeds": search.seeds, "group_size": search.group_size},
         "budget": {**plain["budget"], "trials": trials},
         "early_stopping": None,

@@ -14,6 +14,7 @@ class HFPhase:
 
     until: float
     """Share of the trial's work at which the phase ends, in (0, 1]."""
+    adapt: bool | None = None
     gradient: str | None = None
     chunks: int | None = None
     cg_max: int | None = None

@@ -233,6 +233,8 @@ def test_a_sweep_that_is_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 BIG = {"training": {"updates": 40_000, "batch": 200}}
+ENOUGH = {**GOOD, "budget": {"trials": 48}}
+"""Enough trials for a baseline's search as well."""
 WARNINGS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "enough": ({**BIG, "baselines": [{"kind": "hf"}]}, []),
     "few seeds": (
@@ -259,8 +261,15 @@ WARNINGS: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     "hf hardly searched": (
         {**BIG, "baselines": [{"kind": "hf", "share": 0.2}]},
-        ["baselines.0.share: its search is of 4 points for 4 parameters, so a tuned method would be held against one "
-         "that is not; raise share or budget.trials"],
+        ["baselines.0.share: its search is of 10 points for 4 parameters, so a tuned method would be held against one "
+         "that is less so; raise share or budget.trials"],
+    ),
+    "hf on parts of the data": (
+        {"training": {**BIG["training"], "method": "hf", "hf": {"adapt": False, "phases": [
+            {"until": 0.3, "gradient": "chunk"}, {"until": 0.5, "adapt": True, "gradient": "chunk"},
+            {"until": 1, "adapt": True}]}}, "space": {"hf_damping": [1, 10]}},
+        ["training.hf.phases.1: with gradient: chunk the damping is judged on the examples that the step was made for, "
+         "falls to nothing, and the run is lost; set adapt: false and search hf_damping"],
     ),
     "hf beside nag": (
         {**BIG, "space": {"lr": LR, "method": ["nag", "hf"], "hf_cg_max": CG}},
@@ -288,7 +297,7 @@ WARNINGS: dict[str, tuple[dict[str, Any], list[str]]] = {
 
 @pytest.mark.parametrize(("said", "lines"), WARNINGS.values(), ids=WARNINGS.keys())
 def test_what_leads_nowhere_is_said(said: dict[str, Any], lines: list[str]) -> None:
-    assert parse({**GOOD, **said}).warnings() == lines
+    assert parse({**ENOUGH, **said}).warnings() == lines
 
 
 def test_a_budget_too_small_for_hf_is_said_with_the_numbers() -> None:
@@ -306,13 +315,13 @@ def test_a_budget_too_small_for_hf_is_said_with_the_numbers() -> None:
     ]
     updates = {**spec.model_dump(mode="json"), "training": {**spec.training.model_dump(mode="json"), "updates": 700}}
     assert SweepSpec.model_validate(updates).warnings() == []
-    chunk = {**updates, "training": {**updates["training"], "updates": 200,
-                                     "hf": {"gradient": "chunk", "chunks": 20, "cg_max": 20}}}  # fmt: skip
+    hf = {"gradient": "chunk", "adapt": False, "chunks": 20, "cg_max": 20}
+    chunk = {**updates, "training": {**updates["training"], "updates": 200, "hf": hf}}
     assert SweepSpec.model_validate(chunk).warnings() == []
 
 
 def test_a_baseline_without_work_for_hf_is_said() -> None:
-    (line,) = parse({**GOOD, "baselines": [{"kind": "hf"}]}).warnings()
+    (line,) = parse({**ENOUGH, "baselines": [{"kind": "hf"}]}).warnings()
     assert line.startswith("baselines.0.training.updates: 2000 updates of 100 are the work of ")
 
 

@@ -65,7 +65,8 @@ def test_stages_of_the_papers_run_on_curves() -> None:
     ] * 2
     assert [each.l2 for each in told] == [2e-5, 2e-5, 2e-5, 0]
     assert [(each.step_decay, each.step_from) for each in told] == [(0, 0), (500, 4000), (0, 0), (0, 0)]
-    assert not any(each.line_search or each.adapt for each in told)
+    assert not any(each.line_search for each in told)
+    assert [each.adapt for each in told] == [False, False, True, True]
 
 
 def test_stages_of_the_papers_run_on_mnist() -> None:
