@@ -154,7 +154,8 @@ def about(spec: SweepSpec) -> str:
     name = f"{spec.task.name} ({_words(options)})" if options else spec.task.name
     return (
         f"{name}, {spec.model.kind}, {training.updates:,} updates of batch {training.batch}; "
-        f"over {searched}; {spec.search.seeds} seeds"
+        f"over {searched}; {spec.search.seeds} seed{'s' * (spec.search.seeds > 1)}"
+        + (f", then {spec.confirm.seeds} fresh ones" if spec.confirm else "")
     )
 
 

@@ -96,14 +96,19 @@ def _error(comparison: Comparison) -> str:
     return spoken(comparison.metric) if comparison.mode == "min" else "error"
 
 
-def change(ratio: float) -> str:
-    """A ratio of errors in words: `23% smaller`, `8.1% larger`, `3.2 times larger`, `770 times smaller`."""
+def change(ratio: float, times: bool = True) -> str:
+    """A ratio of errors in words: `23% smaller`, `8.1% larger`; with `times` also `3.2 times larger`."""
     word = "smaller" if ratio < 1 else "larger"
-    factor = max(ratio, 1 / ratio) if ratio else math.inf
-    if factor >= FACTOR:
+    factor = _factor(ratio)
+    if times and factor >= FACTOR:
         return f"{number(float(f'{factor:.2g}'), keep_zeros=False)} times {word}"
     share = abs(1 - ratio)
     return f"{share:.0%} {word}" if share >= 0.0995 else f"{share:.1%} {word}"
+
+
+def _factor(ratio: float) -> float:
+    """How many times the larger of two errors is the smaller."""
+    return max(ratio, 1 / ratio) if ratio else math.inf
 
 
 def _sure(comparison: Comparison, contrast: Contrast, baseline: str) -> list[str]:
@@ -115,7 +120,8 @@ def _sure(comparison: Comparison, contrast: Contrast, baseline: str) -> list[str
     if low < 1 < high:
         return [f"How sure: anything from {change(low)} to {change(high)} {error} than {baseline}'s fits these seeds."]
     near, far = (high, low) if high <= 1 else (low, high)
-    return [f"How sure: at least {change(near)} and at most {change(far)}, with 95% confidence."]
+    times = _factor(near) >= FACTOR  # both ends in the same words
+    return [f"How sure: at least {change(near, times)} and at most {change(far, times)}, with 95% confidence."]
 
 
 def _ends(comparison: Comparison, a: Arm, b: Arm, first: str, second: str) -> str:

@@ -151,3 +151,8 @@ def test_while_confirming_the_verdict_is_yet_to_come(tmp_path: Path) -> None:
     assert found.badge == "no verdict yet"
     assert found.headline.startswith("So far: ")
     assert found.add == []
+
+
+def test_both_ends_of_an_interval_are_told_in_the_same_words() -> None:
+    assert (change(0.53, times=False), change(0.49, times=False)) == ("47% smaller", "51% smaller")
+    assert (change(0.49), change(0.1, times=False)) == ("2 times smaller", "90% smaller")
