@@ -1,7 +1,9 @@
 """The verdict: its rule case by case, its words, and its error rates on simulated outcomes."""
 
+import json
 import math
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from scipy import stats
 
 from sweeps.compare import Outcomes, contrast, contrasts, errors, floor, outcomes, typical
 from sweeps.comparison import VERDICTS, Contrast
-from tests.bench.verdicts import MARGIN, Case, rates
+from tests.bench.verdicts import MARGIN, REQUIRED, Case, rates
 
 EVEN = np.array([stats.norm.ppf((i + 0.5) / 10) for i in range(10)])
 """Ten values as from a normal law, no chance in them."""
@@ -263,3 +265,15 @@ def test_verdicts_are_right_as_often_as_said(case: Case) -> None:
 def test_equal_methods_are_told_to_be() -> None:
     """The test of the margin would pass if nothing were ever called equivalent."""
     assert rates(Case("equal", sd=(0.03, 0.03), count=("equivalent",)), 10, 60)["rate"] > 0.8
+
+
+def test_the_stored_rates_of_10_seeds_are_as_promised() -> None:
+    stored = json.loads((Path(__file__).parents[1] / "bench" / "results" / "20261121-verdicts.json").read_text())
+    rows = [row for row in stored["rates"] if row["required"] and row["stuck"][0] <= 0.3]
+    assert {(row["what"], row["shape"], row["stuck"][0]) for row in rows} == {
+        (case.what, case.shape, case.stuck[0]) for case in REQUIRED if case.stuck[0] <= 0.3
+    }
+    for row in rows:
+        assert row["simulations"] >= 2_000
+        right = row["rate"] >= 0.80 if row["what"] == "gap of 2 sd" else row["rate"] <= 0.06
+        assert right, (row["what"], row["shape"], row["stuck"], row["rate"])
