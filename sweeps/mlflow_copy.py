@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,7 @@ from sweeps.store import atomic_write
 EARLY_S = 10.0  # a trial that runs longer is shown while it runs, and updated this often
 LEASE_S = 180.0  # how long a parent run may be RUNNING without a sign of life
 PAGE = 100  # runs asked for at once: a server that is busy takes seconds for so many with 40 metrics each
+WRITERS = 4  # requests under way at once when a sweep is over: trials are independent
 ARTIFACTS = ("spec.json", "report.html", "trials.parquet", tracked_comparison.FILE)
 _MAP = "mlflow.json"
 
@@ -70,8 +72,11 @@ class Copy:
         over = final or history.closed is not None
         if over:
             self._verdict.refresh(history)
-        for trial in history.trials.values():
-            if trial.number not in self.done:
+        left = [trial for trial in history.trials.values() if trial.number not in self.done]
+        if over and len(left) > 1 and self.uri.startswith(("http://", "https://")):
+            self._push_together(follower, left, go_on)
+        else:
+            for trial in left:
                 go_on()
                 self._push_trial(follower, trial, over)
         if over:
@@ -83,6 +88,36 @@ class Copy:
                 self._settle(history, go_on)
             self._finish(history, final)
         self._remember(history)
+
+    def _push_together(self, follower: tracked.Follower, trials: list[Trial], go_on: Callable[[], None]) -> None:
+        """Several trials at a time: a server answers a request in 50 ms and works for 8 of them.
+
+        Raises:
+            Exception: what one of them met, when none is under way any more.
+        """
+
+        left, turn, failures = iter(trials), threading.Lock(), list[BaseException]()
+
+        def work() -> None:
+            while not failures:
+                with turn:
+                    trial = next(left, None)
+                if trial is None:
+                    return
+                try:
+                    go_on()
+                    self._push_trial(follower, trial, True)
+                except BaseException as error:
+                    failures.append(error)
+
+        # Not an executor's threads, which would hold up the end of a program that is interrupted.
+        threads = [threading.Thread(target=work, name="mlflow-writer", daemon=True) for _ in range(WRITERS)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if failures:
+            raise failures[0]
 
     def _settle(self, history: History, go_on: Callable[[], None]) -> None:
         uids = {n: tracked.trial_uid(history.sweep_id, history.trials[n]) for n in sorted(self.done)}

@@ -127,9 +127,13 @@ def test_killed_after_every_request(storage: Path) -> None:
     check_complete(folder)
 
 
-def test_an_outage_is_made_up_for(storage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("together", [False, True])
+def test_an_outage_is_made_up_for(storage: Path, monkeypatch: pytest.MonkeyPatch, together: bool) -> None:
     """Down at the start, then failing before or after every other request has taken effect."""
     monkeypatch.setattr(tracking, "BACKOFF_S", (0.001, 0.01))
+    uri = f"sqlite:///{storage / 'mlflow.db'}"
+    if together:  # as to a server
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://server")
     folder = told.write(storage / "sweep")
     calls = [0]
 
@@ -138,7 +142,7 @@ def test_an_outage_is_made_up_for(storage: Path, monkeypatch: pytest.MonkeyPatch
         if calls[0] % 5 == 3:
             raise ConnectionError("no answer from http://me:hunter2@server:5000")
 
-    def connect(uri: str) -> Any:
+    def connect(_: str) -> Any:
         calls[0] += 1
         if calls[0] < 4:
             raise ConnectionError("down")
