@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from dashboards.plots import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
 from dashboards.view import text
 from sweeps.comparison import Arm, Comparison
+from sweeps.labels import method_name
 
-SHORT = {"sgd": "SGD", "cm": "CM", "nag": "NAG", "hf": "HF"}
+SHORT = {kind: method_name(kind) for kind in ("sgd", "cm", "nag", "adam", "adamw", "hf")}
 MOST_PARTS = 4
 _POINTS = ((BLUE, "circle"), (ORANGE, "square"), (GREEN, "triangle-up"), (PURPLE, "triangle-down"), (SKY, "cross"))
 _BASELINES = (("--ink", "diamond", "dash"), ("--soft", "star", "dot"))

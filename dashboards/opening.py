@@ -129,7 +129,8 @@ def _ends(comparison: Comparison, a: Arm, b: Arm, first: str, second: str) -> st
     ends = " against ".join(f"{name} {_end(arm)}" for name, arm in ((first, a), (second, b)))
     work = {f"{number(amount(comparison, arm.work), keep_zeros=False)}" for arm in (a, b)}
     spent = f"{' and '.join(sorted(work))} {unit(comparison)} each" if len(work) == 1 else _unequal(comparison, a, b)
-    mean = "geometric mean of fresh seeds, 95% interval" if comparison.mode == "min" else "mean, 95% interval"
+    mean = "geometric mean" if comparison.mode == "min" else "mean"
+    mean += " of fresh seeds that finished, 95% interval"
     return f"{ends} ({mean}), after {spent}; {number(a.seconds)} against {number(b.seconds)} s of training."
 
 
@@ -139,9 +140,13 @@ def _unequal(comparison: Comparison, a: Arm, b: Arm) -> str:
 
 
 def _end(arm: Arm) -> str:
-    if arm.typical is None:
+    ended = arm.stuck.of - arm.stuck.count
+    if not ended:
         return "never finished"
-    return f"{number(arm.typical)} ({number(arm.low)} to {number(arm.high)}, {len(arm.values)} seeds)"
+    if arm.typical is None:
+        return f"values that have no mean of errors ({ended} seeds)"
+    seeds = f"{ended} of {arm.stuck.of} seeds" if arm.stuck.count else f"{ended} seeds"
+    return f"{number(arm.typical)} ({number(arm.low)} to {number(arm.high)}, {seeds})"
 
 
 def _failures(a: Arm, b: Arm, first: str, second: str) -> str:
@@ -159,11 +164,8 @@ def _notes(comparison: Comparison) -> list[str]:
 
 def _undecided(view: View, comparison: Comparison) -> Opening:
     """Confirmed, and not compared with anything."""
-    arms = [arm for arm in comparison.arms if arm.kind == "point" and arm.typical is not None]
-    best = arms[0] if arms else None
-    if best is not None:
-        pick = min if comparison.mode == "min" else max
-        best = pick(arms, key=lambda arm: arm.typical or 0.0)
+    arms = [arm for arm in comparison.arms if arm.kind == "point" and arm.stuck.count < arm.stuck.of]
+    best = arms[0] if arms else None  # as the search ranked them: the best of the confirmed ones would be lucky
     found = f"{looks(comparison)[best.name].name} ended at {_end(best)}: {best.label}." if best else ""
     if comparison.refusals:
         reading = [_sentence(comparison.refusals[0]), *([found] if found else [])]

@@ -28,7 +28,7 @@ def race(comparison: Comparison, height: int = 400) -> Figure | None:
         "work": _race(comparison, arms, lambda arm: [amount(comparison, w) for w in arm.curve.work], unit(comparison)),
         "seconds": _race(comparison, arms, lambda arm: list(arm.curve.seconds), "seconds of training"),
     }
-    title = f"{spoken(comparison.metric)}: median and quartiles of the seeds; at the right, mean and 95% interval"
+    title = f"{spoken(comparison.metric)}: median and quartiles of the runs that finished; right, mean and 95% interval"
     return Figure(height=height, title=title, forms=forms)
 
 
@@ -151,7 +151,7 @@ def _points(view: View, comparison: Comparison, number: int) -> list[tuple[float
         return []
     rows = ((update, metrics.get(comparison.metric)) for update, metrics in sorted(trial.metrics.items()) if update)
     return [
-        (amount(comparison, update * comparison.batch), value)
+        (amount(comparison, update * trial.config.get("batch", 1)), value)
         for update, value in rows
         if value is not None and math.isfinite(value)
     ]

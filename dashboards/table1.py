@@ -81,9 +81,8 @@ def measured(view: View) -> list[Cell]:
     for column in columns(view)[:-1]:
         mine = [arm for arm in arms if arm.kind != "sweep" and _fits(view, arm.method, arm.params, column)]
         shown = [arm for arm in mine if arm.typical is not None]
-        if shown:
-            pick = min if view.mode == "min" else max
-            cells.append(_confirmed(pick(shown, key=lambda arm: arm.typical or 0.0), column))
+        if shown:  # of several the one that the search thought best: the best of the confirmed ones would be lucky
+            cells.append(_confirmed(shown[0], column))
         elif mine:
             cells.append(Cell("stuck", (f"{mine[0].stuck.count} of {mine[0].stuck.of}",), "confirmed"))
         else:

@@ -197,7 +197,7 @@ def _comparison(folder: Path, found: history.History) -> Comparison | None:
     confirmed = {t.number for t in found.trials.values() if is_confirm(t.stage) and t.state in ("complete", "diverged")}
     try:
         stored = Comparison.from_dict(json.loads((folder / "comparison.json").read_text(encoding="utf-8")))
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
         stored = None
     if not confirmed or (stored is not None and confirmed == _trials(stored)):
         return stored

@@ -85,6 +85,8 @@ class Runs:
     failed: list[Trial] = field(default_factory=list)
     """Ended by a fault, which says nothing of the method."""
     unfinished: list[Trial] = field(default_factory=list)
+    due: int = 0
+    """Seeds that were asked for and have not begun, of a sweep that is not done."""
 
     @property
     def diverged(self) -> list[Trial]:
@@ -160,6 +162,7 @@ def _runs(study: Study, stage: str, point: str, trials: Sequence[Trial]) -> Runs
     ended = [trial for trial in trials if trial.state in ("complete", "diverged")]
     values = {trial.number: end_of(trial, study.metric) for trial in ended}
     limit = study.stuck_above
+    seeds = 0 if study.history.closed in ("finished", "budget") else (study.spec.get("confirm") or {}).get("seeds", 0)
     stuck = {
         number
         for number, value in values.items()
@@ -169,6 +172,7 @@ def _runs(study: Study, stage: str, point: str, trials: Sequence[Trial]) -> Runs
         stage, point, searched(study, stage, point), ended, values, stuck,
         [trial for trial in trials if trial.state in ("failed", "skipped")],
         [trial for trial in trials if trial.state in ("running", "stopped")],
+        max(0, int(seeds) - len(trials)),
     )  # fmt: skip
 
 
@@ -219,11 +223,20 @@ def scale(study: Study, every: Iterable[Runs]) -> Scale:
 
     rate = study.metric.partition("_")[2] in RATES
     ends = [value for runs in every for value in runs.values.values()]
-    return Scale(study.mode, floor(ends, study.mode, examples=examples(study) if rate else None))
+    return Scale(study.mode, floor(ends, study.mode, examples=_measured_on(study) if rate else None))
+
+
+def _measured_on(study: Study) -> int | None:
+    """As `examples`, or as many as the part has."""
+    asked, part = examples(study), study.metric.partition("_")[0]
+    have = study.data.get(f"{part}_examples")  # 0 where they are drawn online
+    return min(asked, int(have)) if asked and have else asked
 
 
 def examples(study: Study) -> int | None:
-    """On how many examples of a part confirmed trials are measured."""
+    """On how many examples of a part confirmed trials are to be measured; a trainer measures as it likes: None."""
+    if study.spec.get("trainer"):
+        return None
     confirm, training = (study.spec.get(key) or {} for key in ("confirm", "training"))
     found = confirm.get("eval_examples") or training.get("eval_examples")
     return None if found is None else int(found)
@@ -265,8 +278,10 @@ def method(trial: Trial) -> str:
 
 
 def curve(trials: Sequence[Trial], metric: str) -> Curve:
-    """Median and quartiles of some trials at the reports that all of them made."""
-    reports = [{u for u, row in trial.metrics.items() if u and metric in row} for trial in trials]
+    """Median and quartiles of some trials at the reports where all of them had a finite value."""
+    reports = [
+        {u for u, row in trial.metrics.items() if u and math.isfinite(row.get(metric, math.nan))} for trial in trials
+    ]
     updates = sorted(set.intersection(*reports)) if reports else []
     bands = [_quartiles([trial.metrics[update][metric] for trial in trials]) for update in updates]
     batch = trials[0].config.get("batch", 1) if trials else 1

@@ -15,8 +15,7 @@ from typing import Any
 from sweeps import arms, labels, stages
 from sweeps.arms import Runs, Study
 from sweeps.comparison import Arm, Comparison, Contrast, PublishedValue
-from sweeps.journal import JournalError
-from sweeps.refusals import budgets, differences
+from sweeps.refusals import budgets, differences, seconds
 from sweeps.store import atomic_write
 
 FILE = "comparison.json"
@@ -44,6 +43,8 @@ class _Ring:
             if trials:
                 count = len(trials) + len(runs.trials)
                 self.refusals.append(f"{name}: {len(trials)} of {count} runs {why}")
+        if runs.due:
+            self.refusals.append(f"{name}: {runs.due} runs are still to come")
         if not runs.trials:
             return None
         self.runs[name], self.studies[name], self.kinds[name] = runs, study, kind
@@ -62,12 +63,17 @@ class _Ring:
 
     def _unlike(self, a: str, b: str, match: str) -> list[str]:
         one, other = self.studies[a], self.studies[b]
-        waiting = [name for name in (a, b) if self.runs[name].unfinished]
+        waiting = [name for name in (a, b) if self.runs[name].unfinished or self.runs[name].due]
         if waiting:  # those that diverge end first, so what has ended is no fair sample
             return [f"{' and '.join(waiting)}: some runs have not ended yet"]
         if one is not other:
             return differences((one, self.runs[a]), (other, self.runs[b]), match)
-        return [] if match == "wall" else budgets(self.runs[a], self.runs[b])
+        if match != "wall" or {self.kinds[a], self.kinds[b]} == {"point"}:
+            return budgets(self.runs[a], self.runs[b])
+        in_time = {b.get("name") or "hf" for b in _baselines(one) if b.get("kind") == "hf" and b.get("match") == "wall"}
+        if any(stages.baseline_of(self.runs[name].stage) in in_time for name in (a, b)):
+            return []
+        return seconds((one, self.runs[a]), (other, self.runs[b]))
 
 
 def compare(
@@ -136,7 +142,7 @@ def _rival(ring: _Ring, against: str | Path | None, baselines: Sequence[str]) ->
     """The arm that the primary contrast is against: what was asked for, what the spec names, or the first measured.
 
     Raises:
-        NothingToCompare: no such baseline.
+        NothingToCompare: what was asked for is no such baseline; one that the spec names is refused.
     """
     wanted = against or ring.study.rules.against
     if wanted is None or str(wanted) == PUBLISHED:
@@ -150,6 +156,9 @@ def _rival(ring: _Ring, against: str | Path | None, baselines: Sequence[str]) ->
     if folder is not None:
         return _join(ring, folder)
     have = ", ".join([*baselines, PUBLISHED])
+    if not against:
+        ring.refusals.append(f"compare.against {name}: it has no confirmed run")
+        return None
     how = "; with `musweep confirm DIR --hf` a sweep gets one" if name == "hf" else ""
     raise NothingToCompare(f"{ring.study.folder}: no baseline {name!r} was measured; there are: {have}{how}")
 
@@ -182,10 +191,19 @@ def _join(ring: _Ring, folder: Path) -> str | None:
     try:
         other = arms.read(folder)
         runs = next(iter(_confirmed(other).values()))
-    except (NothingToCompare, JournalError) as why:
-        ring.refusals.append(str(why))
+    except ValueError as why:  # nothing there to compare, or files that cannot be read
+        where = "" if isinstance(why, NothingToCompare) else f"{folder} cannot be read: "
+        ring.refusals.append(f"{where}{why}")
+        return None
+    if _identity(other) == _identity(ring.study):
+        ring.refusals.append(f"{folder}: is the sweep itself, or a copy of it")
         return None
     return ring.add(folder.resolve().name, other, runs, "sweep")
+
+
+def _identity(study: Study) -> tuple[str, float | None]:
+    """What no two sweeps share, and copies of one do."""
+    return study.history.sweep_id, study.history.opened_at
 
 
 def _of_sweeps(folders: Sequence[Path], against: str | Path | None, match: str) -> Comparison:

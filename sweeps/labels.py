@@ -49,7 +49,9 @@ def method_name(kind: str) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value in three significant digits, those of the distance to 1 where it is near 1 (0.9985)."""
+    """A value in three significant digits, those of the distance to 1 where it is near 1 (0.9985); lists as 400-100."""
+    if isinstance(value, list | tuple):
+        return "-".join(map(shown, value))  # commas part the parameters of a label
     if isinstance(value, bool) or not isinstance(value, float):
         return str(value)
     if 0.9 < value < 1:

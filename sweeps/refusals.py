@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -20,7 +21,7 @@ def differences(one: tuple[Study, Runs], other: tuple[Study, Runs], match: str =
     """
     (a, runs_a), (b, runs_b) = one, other
     found = [*_data(a, b), *_measuring(a, b), *_version(a, b)]
-    found += _seconds(one, other) if match == "wall" else budgets(runs_a, runs_b)
+    found += seconds(one, other) if match == "wall" else budgets(runs_a, runs_b)
     return found
 
 
@@ -57,6 +58,13 @@ def _measuring(a: Study, b: Study) -> Iterator[str]:
         yield _unlike("model.loss", *losses)
     if examples(a) != examples(b):
         yield _unlike("examples measured on", examples(a), examples(b))
+    elif (a.metric, a.mode) == (b.metric, b.mode) and not _close(a.stuck_above, b.stuck_above):
+        yield _unlike("stuck above" if a.mode == "min" else "stuck below", a.stuck_above, b.stuck_above)
+
+
+def _close(one: float | None, other: float | None) -> bool:
+    """Whether two limits are one, but for the rounding of another machine."""
+    return one == other or (one is not None and other is not None and math.isclose(one, other, rel_tol=1e-6))
 
 
 def _version(a: Study, b: Study) -> Iterator[str]:
@@ -79,15 +87,15 @@ def budgets(a: Runs, b: Runs) -> list[str]:
     return [_unlike("budget", *(f"{runs.budget:,.0f} example gradients a trial" for runs in (a, b)))]
 
 
-def _seconds(one: tuple[Study, Runs], other: tuple[Study, Runs]) -> list[str]:
-    """Whether two arms trained as long, on machines of one kind."""
+def seconds(one: tuple[Study, Runs], other: tuple[Study, Runs]) -> list[str]:
+    """Whether two arms trained as long, on machines of one kind; at most one line."""
     machines = [(study.spec.get("resolved") or {}).get("versions", {}).get("cpu") for study, _ in (one, other)]
     if machines[0] != machines[1]:
         return [_unlike("machine", *machines)]
     spent = [runs.seconds for _, runs in (one, other)]
     if abs(spent[0] - spent[1]) <= WALL * max(spent):
         return []
-    return [_unlike("budget", *(f"{seconds:.3g} s of training a trial" for seconds in spent))]
+    return [_unlike("budget", *(f"{each:.3g} s of training a trial" for each in spent))]
 
 
 def _unlike(name: str, one: object, other: object) -> str:

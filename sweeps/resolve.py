@@ -95,6 +95,7 @@ def known_of_data(spec: SweepSpec) -> tuple[dict[str, float], dict[str, Any]]:
         "source": task.source,
         "look_alike": task.look_alike,
         "train_examples": len(task.train) if task.draw is None else 0,
+        "valid_examples": len(task.valid),
     }
     return trivial(task, net, examples), known
 

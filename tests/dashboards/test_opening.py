@@ -46,9 +46,9 @@ def test_each_verdict_is_said_with_its_numbers(tmp_path: Path, contest: Contest,
     assert found.reading[0] == primary.sentence
     a, b = comparison.arm(primary.a), comparison.arm(primary.b)
     for arm in (a, b):
-        assert (
-            f"{number(arm.typical)} ({number(arm.low)} to {number(arm.high)}, {contest.seeds} seeds)" in found.fine[0]
-        )
+        seeds = f"{contest.seeds - arm.stuck.count} of {contest.seeds}" if arm.stuck.count else f"{contest.seeds}"
+        words = f"{number(arm.typical)} ({number(arm.low)} to {number(arm.high)}, {seeds} seeds)"
+        assert words in found.fine[0]
     assert f"{a.stuck.count} of {contest.seeds}" in found.fine[0]
     if badge in ("better", "worse"):
         assert primary.low is not None
@@ -156,3 +156,24 @@ def test_while_confirming_the_verdict_is_yet_to_come(tmp_path: Path) -> None:
 def test_both_ends_of_an_interval_are_told_in_the_same_words() -> None:
     assert (change(0.53, times=False), change(0.49, times=False)) == ("47% smaller", "51% smaller")
     assert (change(0.49), change(0.1, times=False)) == ("2 times smaller", "90% smaller")
+
+
+def test_of_confirmed_points_the_searchs_best_is_named_not_the_lucky_one(tmp_path: Path) -> None:
+    folder = make_contest(tmp_path, Sweep(trials=30), Contest(hf=False))
+    arms = list(compared(folder).arms)
+    arms[1] = replace(arms[1], typical=(arms[0].typical or 1.0) / 2)
+    rewrite(folder, arms=tuple(arms))
+    assert number(arms[0].typical) in opening(read(folder)).headline
+
+
+def test_an_arms_mean_is_said_to_be_of_the_seeds_that_finished(tmp_path: Path) -> None:
+    found = opened(tmp_path, Contest(stuck=(3, 0)))
+    assert "7 of 10 seeds)" in found.fine[0]
+    assert ", 10 seeds)" in found.fine[0]
+    assert "of fresh seeds that finished" in found.fine[0]
+
+
+def test_values_without_a_mean_of_errors_did_finish(tmp_path: Path) -> None:
+    folder = make_contest(tmp_path, Sweep(trials=30), Contest(hf=False, stuck=(0, 0)))
+    rewrite(folder, arms=tuple(replace(a, typical=None, low=None, high=None) for a in compared(folder).arms))
+    assert "values that have no mean of errors (10 seeds)" in opening(read(folder)).headline

@@ -111,3 +111,11 @@ def test_a_search_alone_shows_the_best_trial_of_each_method(tmp_path: Path) -> N
         assert list(zip(trace["x"], trace["y"], strict=True)) == view.curve(best)
     assert race.leaders(read(make(tmp_path / "none", Sweep(trials=0)))) is None
     assert all(math.isfinite(y) for trace in figure.data for y in trace["y"])
+
+
+def test_a_seeds_work_is_of_its_own_batch(folder: Path) -> None:
+    view, comparison = read(folder), compared(folder)
+    trial = view.history.trials[comparison.arm("p1").trials[0]]
+    once = race._points(view, comparison, trial.number)
+    trial.config["batch"] *= 2
+    assert [x for x, _ in race._points(view, comparison, trial.number)] == [2 * x for x, _ in once]

@@ -95,3 +95,13 @@ def test_a_search_alone_is_all_lucky_and_a_sweep_without_methods_has_no_table(tm
     make(tmp_path / "b", Sweep(trials=0))
     assert table1.markup(read(tmp_path / "b")) == ""
     assert json.loads((tmp_path / "b" / "spec.json").read_text())["name"] == "curves-depth"
+
+
+def test_of_two_points_in_a_cell_the_one_the_search_thought_best_is_shown(tmp_path: Path) -> None:
+    folder = make_contest(tmp_path, Sweep())
+    arms = list(compared(folder).arms)
+    lucky = replace(arms[1], method=arms[0].method, params=arms[0].params, typical=(arms[0].typical or 1.0) / 2)
+    rewrite(folder, arms=(arms[0], lucky, *arms[2:]))
+    values = [cell.value for cell in table1.measured(read(folder))]
+    assert arms[0].typical in values
+    assert lucky.typical not in values

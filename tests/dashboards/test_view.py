@@ -1,3 +1,4 @@
+import json
 import math
 from pathlib import Path
 
@@ -127,3 +128,11 @@ def test_a_comparison_that_is_missing_or_behind_the_journal_is_made_anew(tmp_pat
     (folder / "comparison.json").write_text("{}")
     again = read(folder).comparison
     assert again == made
+
+
+def test_a_comparison_of_another_shape_is_made_anew(tmp_path: Path) -> None:
+    folder = make_contest(tmp_path, Sweep(trials=30))
+    told = compared(folder).to_dict()
+    told["arms"][0]["curve"] = []
+    (folder / "comparison.json").write_text(json.dumps(told))
+    assert read(folder).comparison is not None

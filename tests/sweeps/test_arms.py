@@ -138,6 +138,7 @@ def test_an_error_of_0_counts_as_half_an_example(tmp_path: Path) -> None:
         ({"hf_damping": 45.0, "hf_cg_decay": 0.95, "hf_cg_max": 120}, "hf", "HF, damping 45, 120 CG steps, decay 0.95"),
         ({"own": 3, "lr": 1e-5}, "adam", "Adam, lr 1e-05, own 3"),
         ({}, "cm", "CM"),
+        ({"widths": [400, 100], "lr": 0.5}, "sgd", "SGD, lr 0.5, 400-100"),
     ],
 )  # fmt: skip
 def test_labels(params: dict[str, object], kind: str, words: str) -> None:
