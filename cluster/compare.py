@@ -104,8 +104,10 @@ def beside(found: Comparison) -> str:
 def _ended(arm: Arm) -> str:
     """How an arm ended, in a sentence."""
     runs = text.plural(len(arm.trials), "run")
-    if arm.typical is None:
+    if arm.stuck.count == arm.stuck.of:
         return f"{arm.label}: none of {runs} finished."
+    if arm.typical is None:
+        return f"{arm.label}: {runs}, whose values have no mean of errors."
     lost = f", {arm.stuck.count} of them stuck or diverged" if arm.stuck.count else ""
     return f"{arm.label}: {_within(arm.typical, arm.low, arm.high)} from {runs}{lost}."
 
@@ -258,6 +260,4 @@ def _capital(words: str) -> str:
 
 
 def _plain(words: str) -> str:
-    from rich.markup import escape
-
-    return escape(words)
+    return text.plain(words)

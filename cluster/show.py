@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from cluster import text
 from cluster.folders import Folder, read, sweeps_in
+from cluster.text import plain
 from sweeps.history import END_STATES, Trial
 from sweeps.lease import held
 from sweeps.stages import is_confirm
@@ -28,10 +29,10 @@ def console(stderr: bool = False) -> Console:
     """A console that neither guesses colours from words nor folds tables to 80 columns when piped."""
     from rich.console import Console
 
-    plain = Console(stderr=stderr, highlight=False, emoji=False)
-    if not plain.is_terminal and "COLUMNS" not in os.environ:
-        plain = Console(stderr=stderr, highlight=False, emoji=False, width=160)
-    return plain
+    made = Console(stderr=stderr, highlight=False, emoji=False)
+    if not made.is_terminal and "COLUMNS" not in os.environ:
+        made = Console(stderr=stderr, highlight=False, emoji=False, width=160)
+    return made
 
 
 def table(*columns: str, right: Sequence[str] = (), title: str | None = None) -> Table:
@@ -49,7 +50,7 @@ def table(*columns: str, right: Sequence[str] = (), title: str | None = None) ->
         title_style="bold",
     )
     for name in columns:
-        made.add_column(name, justify="right" if name in right else "left", no_wrap=name in ("trial", "sweep"))
+        made.add_column(plain(name), justify="right" if name in right else "left", no_wrap=name in ("trial", "sweep"))
     return made
 
 
@@ -75,17 +76,17 @@ def listing(root: Path) -> Table | None:
         try:
             folder = read(path)
         except Exception as error:  # one damaged folder must not hide the others
-            made.add_row(_plain(path.name), "[red]unreadable[/]", "", "", _plain(str(error).splitlines()[0]), "")
+            made.add_row(plain(path.name), "[red]unreadable[/]", "", "", plain(str(error).splitlines()[0]), "")
             continue
         ended = sum(trial.state != "running" for trial in folder.history.trials.values())
         best = folder.ranked()
         opened = folder.history.opened_at
         made.add_row(
-            _plain(path.name),
+            plain(path.name),
             state_of(folder),
             f"{ended}/{folder.budget}",
             text.value(best[0].objective) if best else "-",
-            _plain(folder.objective),
+            plain(folder.objective),
             text.span(time.time() - opened) if opened else "-",
         )
     return made if paths else None
@@ -102,7 +103,7 @@ def best_trials(folder: Folder, number: int = 10) -> Table:
         made.add_row(
             trial.id,
             text.value(trial.objective),
-            *(text.value(trial.params[name]) if name in trial.params else "·" for name in names),
+            *(plain(text.value(trial.params[name])) if name in trial.params else "·" for name in names),
             str(trial.updates),
             text.span(trial.wall_s),
         )
@@ -131,12 +132,12 @@ def confirmed(folder: Folder) -> Table | None:
         seen = [t.objective for t in chosen if t.state == "complete" and t.objective is not None]
         ended = sum(trial.state != "running" for trial in trials)
         made.add_row(
-            _plain(stage),
+            plain(stage),
             f"{ended} of {len(trials)}" if ended < len(trials) else str(ended),
             *map(text.value, (median(values), values[0], values[-1]) if values else (None, None, None)),
             str(sum(trial.state == "diverged" for trial in trials)),
             text.value(fmean(seen) if seen else None),
-            _plain(text.params(trials[0].params)),
+            plain(text.params(trials[0].params)),
         )
     return made
 
@@ -165,7 +166,9 @@ def searched(folder: Folder) -> Table:
     for name in folder.names:
         values = [trial.params[name] for trial in top if name in trial.params]
         best = text.value(values[0]) if values and name in top[0].params else "-"
-        made.add_row(_plain(name), _plain(_range(folder.spec.get("space", {}).get(name))), best, _plain(_few(values)))
+        made.add_row(
+            plain(name), plain(_range(folder.spec.get("space", {}).get(name))), plain(best), plain(_few(values))
+        )
     return made
 
 
@@ -203,7 +206,7 @@ def _few(values: Sequence[Any]) -> str:
 def show_sweep(folder: Folder, out: Console) -> None:
     """Print a sweep's summary: how it stands, its best trials, parameters and rungs."""
     history, spec = folder.history, folder.spec
-    out.print(f"[bold]{_plain(history.sweep_id or folder.path.name)}[/]  {state_of(folder)}", soft_wrap=True)
+    out.print(f"[bold]{plain(history.sweep_id or folder.path.name)}[/]  {state_of(folder)}", soft_wrap=True)
     task = spec.get("task", {})
     search = spec.get("search", {})
     named = task.get("name") if isinstance(task, dict) else task
@@ -214,11 +217,11 @@ def show_sweep(folder: Folder, out: Console) -> None:
         f"{folder.objective} {'max' if folder.maximise else 'min'}",
         f"search {search.get('algorithm')}, seed {search.get('seed')}",
     ]
-    out.print(_plain(" · ".join(facts)), soft_wrap=True)
+    out.print(plain(" · ".join(facts)), soft_wrap=True)
     ended = [trial for trial in history.trials.values() if trial.state != "running"]
     out.print(f"{len(ended)} of {folder.budget} trials ended: {counted(folder)}", soft_wrap=True)
     if len(folder.stages) > 1:
-        out.print(_plain(by_stage(folder)), soft_wrap=True)
+        out.print(plain(by_stage(folder)), soft_wrap=True)
     last = max((trial.ended_at for trial in ended if trial.ended_at), default=None)
     if history.opened_at and last:
         work = sum(trial.wall_s for trial in history.trials.values())
@@ -235,12 +238,12 @@ def show_sweep(folder: Folder, out: Console) -> None:
     out.print()
     _say_failed(folder, out)
     if history.note:
-        out.print(f"[yellow]{_plain(history.note)}[/]", soft_wrap=True)
-    out.print(f"one trial:  musweep show {_plain(str(folder.path))} {_example(folder)}", soft_wrap=True)
+        out.print(f"[yellow]{plain(history.note)}[/]", soft_wrap=True)
+    out.print(f"one trial:  musweep show {plain(str(folder.path))} {_example(folder)}", soft_wrap=True)
     report = folder.path / "report.html"
     out.print(f"report:     {report if report.exists() else f'musweep report {folder.path}'}", soft_wrap=True)
     if state_of(folder) not in ("running", "finished"):
-        out.print(f"go on:      musweep resume {_plain(str(folder.path))}", soft_wrap=True)
+        out.print(f"go on:      musweep resume {plain(str(folder.path))}", soft_wrap=True)
 
 
 def near(path: Path) -> Path:
@@ -252,7 +255,7 @@ def near(path: Path) -> Path:
 def _say_failed(folder: Folder, out: Console) -> None:
     failed = [trial for trial in folder.history.trials.values() if trial.state == "failed"]
     for trial in failed[:3]:
-        out.print(f"[red]{trial.id} failed[/]: {_plain(trial.reason)}", soft_wrap=True)
+        out.print(f"[red]{trial.id} failed[/]: {plain(trial.reason)}", soft_wrap=True)
 
 
 def show_end(path: Path, out: Console) -> bool:
@@ -269,7 +272,7 @@ def show_end(path: Path, out: Console) -> bool:
         out.print(made)
         out.print()
     if folder.history.note:
-        out.print(f"[yellow]{_plain(folder.history.note)}[/]", soft_wrap=True)
+        out.print(f"[yellow]{plain(folder.history.note)}[/]", soft_wrap=True)
     _say_failed(folder, out)
     lines = [
         f"look again:  musweep show {path}",
@@ -306,7 +309,7 @@ def _example(folder: Folder) -> str:
 def show_trial(folder: Folder, trial: Trial, out: Console) -> None:
     """Print one trial: how it ended and why, its parameters, its curve."""
     style = STYLES.get(trial.state, "default")
-    out.print(f"[bold]{trial.id}[/]  [{style}]{trial.state}[/]  {_plain(why(folder, trial))}".rstrip(), soft_wrap=True)
+    out.print(f"[bold]{trial.id}[/]  [{style}]{trial.state}[/]  {plain(why(folder, trial))}".rstrip(), soft_wrap=True)
     place = _place(folder, trial)
     facts = [
         f"{folder.objective} {text.value(trial.objective)}{place}",
@@ -315,23 +318,23 @@ def show_trial(folder: Folder, trial: Trial, out: Console) -> None:
         f"group {trial.group}",
         f"stage {trial.stage}, replicate {trial.replicate}",
     ]
-    out.print(_plain(" · ".join(facts)), soft_wrap=True)
+    out.print(plain(" · ".join(facts)), soft_wrap=True)
     made = table("parameter", "value", right=("value",), title="Parameters")
     for name in folder.names_of([trial]):
         if name in trial.params:
-            made.add_row(_plain(name), _plain(text.value(trial.params[name])))
+            made.add_row(plain(name), plain(text.value(trial.params[name])))
     out.print(made)
     updates = sorted(trial.metrics)
     ys = [trial.metrics[update].get(folder.objective, float("nan")) for update in updates]
     if len(updates) > 1:
-        out.print(f"\n[bold]{_plain(folder.objective)}[/]")
+        out.print(f"\n[bold]{plain(folder.objective)}[/]")
         for line in text.plot(updates, ys):
             out.print(line, markup=False, no_wrap=True)
     _metrics(trial, out)
     if trial.promoted:
         out.print("rungs passed: " + ", ".join(map(str, sorted(trial.promoted))))
     if trial.traceback:
-        out.print(f"\n[bold]Traceback[/]\n{_plain(trial.traceback.rstrip())}", soft_wrap=True)
+        out.print(f"\n[bold]Traceback[/]\n{plain(trial.traceback.rstrip())}", soft_wrap=True)
 
 
 def _metrics(trial: Trial, out: Console) -> None:
@@ -343,7 +346,7 @@ def _metrics(trial: Trial, out: Console) -> None:
     made = table("metric", "curve", "first", "lowest", "last", right=("first", "lowest", "last"), title="Metrics")
     for name in names:
         values = [trial.metrics[update][name] for update in updates if name in trial.metrics[update]]
-        made.add_row(_plain(name), text.sparkline(values), *map(text.value, (values[0], min(values), values[-1])))
+        made.add_row(plain(name), text.sparkline(values), *map(text.value, (values[0], min(values), values[-1])))
     out.print(made)
 
 
@@ -380,9 +383,3 @@ def _better(folder: Folder, score: float, than: float) -> bool:
 def _place(folder: Folder, trial: Trial) -> str:
     order = [other.number for other in folder.ranked()]
     return f" (no. {order.index(trial.number) + 1} of {len(order)} complete)" if trial.number in order else ""
-
-
-def _plain(words: str) -> str:
-    from rich.markup import escape
-
-    return escape(words)

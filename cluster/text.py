@@ -60,6 +60,13 @@ def params(items: Mapping[str, Any]) -> str:
     return " ".join(f"{name}={value(item)}" for name, item in items.items())
 
 
+def plain(words: str) -> str:
+    """Words from a folder as rich prints them: no markup, and nothing that a terminal would act on."""
+    from rich.markup import escape
+
+    return escape("".join(each if each.isprintable() or each == "\n" else "\ufffd" for each in words))
+
+
 def plural(number: int, noun: str) -> str:
     """`1 trial`, `2 trials`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
