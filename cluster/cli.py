@@ -235,7 +235,7 @@ def compare(
         print(work.as_json(found))
     else:
         work.show(found, console(), against)
-    if len(folders) > 1 and not found.contrasts:
+    if len(folders) > 1 and not (found.contrasts or found.profile):
         raise typer.Exit(EXIT_USER)
 
 

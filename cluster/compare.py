@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from sweeps.comparison import Arm, Comparison, PublishedValue
+    from sweeps.comparison import Arm, Comparison, PublishedValue, TaskProfile
 
 STYLES = {"better": "bold blue", "worse": "bold dark_orange", "equivalent": "bold"}
 """Blue and orange are told apart by every kind of colour vision; the words say it too."""
@@ -66,6 +66,10 @@ def show(found: Comparison, out: Console, against: str | None = None) -> None:
         out.print(f"[dim]{_plain(legend(found))}[/]")
     if found.contrasts:
         out.print(contrasts(found))
+    if found.profile:
+        out.print(profile(found.profile))
+        for line in beneath(found.profile):
+            out.print(f"[dim]{_plain(line)}[/]")
     for line in published(found.published):
         out.print(line)
     if found.refusals:
@@ -197,6 +201,29 @@ def _ratio(ratio: float | None, low: float | None, high: float | None) -> str:
 
 def _p(p: float | None) -> str:
     return "-" if p is None else "<.001" if p < 0.001 else f"{p:.2g}"
+
+
+def profile(found: TaskProfile) -> Table:
+    """A row for each method: on how many of the tasks it is within each factor of the best method there."""
+    from sweeps.labels import method_name
+
+    columns = [f"≤ {factor:g} ×" for factor in found.factors]
+    count = len(found.tasks)
+    made = table("method", *columns, "failed", right=[*columns, "failed"], title=f"Methods over {count} tasks")
+    for method, shares in found.share.items():
+        failed = sum(row[method] is None for row in found.errors.values())
+        within = (f"{round(share * count)} of {count}" for share in shares)
+        made.add_row(_plain(method_name(method)), *within, str(failed))
+    return made
+
+
+def beneath(found: TaskProfile) -> list[str]:
+    """What the profile's columns mean, of which sweeps it is, and what is not in it."""
+    return [
+        "tasks where its error is at most so many times the best method's; failed: at most half of its runs finished",
+        f"tasks: {', '.join(found.tasks)}; each method by the point that the search there had as its best",
+        *(f"left out: {why}" for why in found.left_out),
+    ]
 
 
 def published(values: Sequence[PublishedValue]) -> list[str]:

@@ -185,15 +185,14 @@ def _threads(
 def waiting(reached: tuple[tuple[float, bool], ...]) -> list[tuple[float, float]]:
     """The share of runs that have reached the target, as steps (work, share from there on).
 
-    One minus the product-limit estimate (Kaplan and Meier 1958): a run that ended without it counts as long as it ran.
+    One minus Kaplan and Meier's curve, drawn to the arm's end.
     """
-    steps, left, share = [(0.0, 0.0)], len(reached), 1.0
-    for work in sorted({work for work, _ in reached}):
-        here = [there for at, there in reached if at == work]
-        share *= 1 - sum(here) / left
-        left -= len(here)
-        steps.append((work, 1 - share))
-    return steps
+    from sweeps.compare_curves import survival  # late: only comparisons need scipy
+
+    found = survival(reached)
+    steps = [(work, 1 - share) for work, share in zip(found.work, found.share, strict=True)]
+    end = max(work for work, _ in reached)
+    return steps if steps[-1][0] == end else [*steps, (end, steps[-1][1])]
 
 
 def arrivals(comparison: Comparison) -> Figure | str:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from sweeps import arms, labels, stages
 from sweeps.arms import Runs, Study
+from sweeps.compare_tasks import profile_of
 from sweeps.comparison import Arm, Comparison, Contrast, PublishedValue
 from sweeps.refusals import budgets, differences, seconds
 from sweeps.store import atomic_write
@@ -216,7 +217,8 @@ def _of_sweeps(folders: Sequence[Path], against: str | Path | None, match: str) 
     names = [_join(ring, folder) for folder in folders if folder.resolve() != place.resolve()]
     pairs = [(name, rival) for name in names if name is not None and rival is not None]
     named = len(pairs) == 1  # of several none was named beforehand
-    return _made(ring, pairs if named else [], [] if named else pairs, match, ())
+    found = _made(ring, pairs if named else [], [] if named else pairs, match, ())
+    return replace(found, profile=profile_of([*folders, place]))
 
 
 def _published(ring: _Ring, against: str) -> tuple[PublishedValue, ...]:

@@ -122,6 +122,21 @@ class PublishedValue:
 
 
 @dataclass(frozen=True, slots=True)
+class TaskProfile:
+    """Share of tasks on which each method's error is within a factor of the best one there (Dolan and More 2002)."""
+
+    tasks: tuple[str, ...]
+    """Sweeps by their folders' names; each counts as a task."""
+    factors: tuple[float, ...]
+    share: dict[str, tuple[float, ...]]
+    """By method, one for each factor."""
+    errors: dict[str, dict[str, float | None]]
+    """By task and method: the geometric mean of the finishers; None where no more than half of the runs finished."""
+    left_out: tuple[str, ...]
+    """Tasks and methods that are not in it, with why."""
+
+
+@dataclass(frozen=True, slots=True)
 class Comparison:
     """Everything a comparison of one sweep says."""
 
@@ -146,6 +161,8 @@ class Comparison:
     published: tuple[PublishedValue, ...] = ()
     refusals: tuple[str, ...] = ()
     """Why something asked for was not compared."""
+    profile: TaskProfile | None = None
+    """Of several sweeps: their methods over all of them."""
     schema_version: int = field(default=SCHEMA_VERSION)
 
     @property
@@ -158,8 +175,8 @@ class Comparison:
         return next(arm for arm in self.arms if arm.name == name)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, JSON-ready."""
-        return asdict(self)
+        """Plain values, JSON-ready; `profile` only if there is one."""
+        return {key: value for key, value in asdict(self).items() if key != "profile" or value is not None}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Comparison:
@@ -183,9 +200,16 @@ class Comparison:
             for each in data["contrasts"]
         )
         published = tuple(PublishedValue(**each) for each in data["published"])
+        profile = data.get("profile") and TaskProfile(
+            **{
+                **data["profile"],
+                **{key: tuple(data["profile"][key]) for key in ("tasks", "factors", "left_out")},
+                "share": {method: tuple(shares) for method, shares in data["profile"]["share"].items()},
+            }
+        )
         return cls(
             **{
                 **data, "arms": arms, "contrasts": contrasts, "published": published,
-                "refusals": tuple(data["refusals"]),
+                "refusals": tuple(data["refusals"]), "profile": profile,
             }
         )  # fmt: skip

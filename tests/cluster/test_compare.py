@@ -110,6 +110,27 @@ def test_refusals_are_shown_and_nothing_compared_is_code_2(said: Said, tmp_path:
     assert "- two is not compared with one: task.size: 12 against 14" in out
 
 
+@pytest.mark.parametrize("width", [80, 120])
+def test_methods_over_tasks_are_a_table_and_a_result(
+    said: Said, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    make(tmp_path / "runs" / "one", Point(NAG, 0.4, TEN), WORSE, Point(CM, 0.5, TEN))
+    make(tmp_path / "runs" / "two", Point(NAG, 0.4, TEN), WORSE, spec={"task": {"name": "curves", "size": 12}})
+    monkeypatch.setenv("COLUMNS", str(width))
+    code, out, _ = said("compare", "one", "two")
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    assert code == 0
+    assert "- two is not compared with one: task.size: 12 against 14" in out
+    assert "Methods over 2 tasks" in lines
+    assert "method ≤ 1 × ≤ 1.1 × ≤ 1.5 × ≤ 2 × ≤ 5 × failed" in lines
+    assert "NAG 2 of 2 2 of 2 2 of 2 2 of 2 2 of 2 0" in lines
+    assert "HF 0 of 2 0 of 2 2 of 2 2 of 2 2 of 2 0" in lines
+    assert "left out: CM: not on two" in out
+    assert max(map(len, out.splitlines())) <= width
+    code, out, _ = said("compare", "one", "two", "--json")
+    assert (code, json.loads(out)["profile"]["share"]["nag"]) == (0, [1.0] * 5)
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

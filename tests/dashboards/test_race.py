@@ -80,14 +80,15 @@ def test_every_seed_is_drawn_also_those_that_failed(folder: Path) -> None:
 
 
 def test_steps_follow_kaplan_and_meier_by_hand() -> None:
-    """6 runs: reached at 1 and 3 (twice), ended without it at 2 and 3, reached last at 5.
+    """6 runs: reached at 1, 3 (twice) and 5; the two that ended without it, at 2 and 3, count to the arm's end.
 
-    Waiting: 5/6 after 1, 5/6 * (1 - 2/4) after 3, 0 after 5.
+    Still waiting are 5 of 6 after 1, 3 after 3, 2 after 5.
     """
     reached = ((1.0, True), (2.0, False), (3.0, True), (3.0, True), (3.0, False), (5.0, True))
     steps = race.waiting(reached)
-    assert [work for work, _ in steps] == [0, 1, 2, 3, 5]
-    assert [share for _, share in steps] == pytest.approx([0, 1 / 6, 1 / 6, 1 - 5 / 12, 1])
+    assert [work for work, _ in steps] == [0, 1, 3, 5]
+    assert [share for _, share in steps] == pytest.approx([0, 1 / 6, 1 / 2, 2 / 3])
+    assert race.waiting(((2.0, False), (9.0, False))) == [(0.0, 0.0), (9.0, 0.0)]  # nobody did, and the line says so
 
 
 def test_without_censoring_the_share_is_the_share(folder: Path) -> None:
