@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -74,34 +74,34 @@ class Asker:
         """A stage by its name."""
         return self._stages[name]
 
-    def next(self, number: int, searching: bool = True) -> Asked | None:
+    def next(self, number: int, over: Collection[str] = ()) -> Asked | None:
         """The trial of this number; None if there is none to be asked for now, and `left` says whether one may come.
 
         Args:
             number: one more than the last trial's.
-            searching: whether the search has time left.
+            over: search stages whose time is used up.
         """
-        open_search = self._open_search(searching)
+        open_search = self._open_search(over)
         if open_search is not None:
             return self._search(open_search, number)
-        return self._confirm(number) if self._confirms(searching) else None
+        return self._confirm(number) if self._confirms(over) else None
 
-    def left(self, searching: bool = True) -> bool:
+    def left(self, over: Collection[str] = ()) -> bool:
         """Whether a trial may still be asked for, now or when others have ended."""
-        if self._open_search(searching) is not None:
+        if self._open_search(over) is not None:
             return True
         if self._spec.confirm is None:
             return False
         return any(self._running[stage.name] for stage in self._searches) or self._next_arm() is not None
 
-    def slots(self, slots: int, groups: int, searching: bool = True) -> int:
+    def slots(self, slots: int, groups: int, over: Collection[str] = ()) -> int:
         """Slots of each of so many groups now, which have `slots` while there is a search to learn from what has ended.
 
         From what is confirmed nothing is learnt, and many nets train together faster: a group takes all its share, if
         its size was left to us, up to what fits in memory.
         """
         spec = self._spec
-        if spec.search.group_size != "auto" or spec.trainer is not None or not self._confirms(searching):
+        if spec.search.group_size != "auto" or spec.trainer is not None or not self._confirms(over):
             return slots
         share = -(-sum(size for name, size in self.sizes().items() if stages.is_confirm(name)) // max(1, groups))
         configs = [self._stages[arm.stage].spec.config(0, arm.point.params) for arm, _ in self._progress()]
@@ -111,7 +111,7 @@ class Asker:
     def sizes(self) -> dict[str, int]:
         """Trials of each stage in all; of a confirm stage as planned, until it is known."""
         found = {stage.name: self._size(stage) for stage in self._searches}
-        known = self._arms is not None or (self._history.confirming and self._confirms(True))
+        known = self._arms is not None or (self._history.confirming and self._confirms())
         for name, stage in self._stages.items():
             if stage.confirms:
                 left = sum(max(0, self._seeds - n) for arm, n in self._progress() if arm.stage == name) if known else 0
@@ -133,11 +133,28 @@ class Asker:
         """The budget has grown, so the search goes on and what is best may change."""
         self._arms = None
 
-    def _confirms(self, searching: bool) -> bool:
+    def over(self, seconds: float, groups: int) -> dict[str, str]:
+        """Search stages whose time is used up after so many seconds, each with the reason in words.
+
+        The searches of baselines come last and are to have their share: the sweep's own ends before it takes that too.
+        """
+        budget, own, *others = self._spec.budget, *(stage.name for stage in self._searches)
+        share = 1 / (1 + sum(baseline.share for baseline in self._spec.baselines if baseline.kind == "hf"))
+        gpu_seconds = seconds * self._spec.resources.gpu * groups
+        found = {}
+        for name, part in ((own, share), *((other, 1.0) for other in others)):
+            kept = f", but for what {' and '.join(others)} shall have" if part < 1 else ""
+            if budget.wall is not None and seconds >= budget.wall * part:
+                found[name] = f"wall budget of {budget.wall:g} s used{kept}"
+            elif budget.gpu_hours is not None and gpu_seconds >= budget.gpu_hours * 3600 * part:
+                found[name] = f"budget of {budget.gpu_hours:g} GPU-hours used{kept}"
+        return found
+
+    def _confirms(self, over: Collection[str] = ()) -> bool:
         """Whether points are confirmed now: all searches have ended."""
         if self._spec.confirm is None or any(self._running[stage.name] for stage in self._searches):
             return False
-        return self._open_search(searching) is None
+        return self._open_search(over) is None
 
     # -- searches --------------------------------------------------------------------------------------------
 
@@ -150,7 +167,7 @@ class Asker:
         size = self._proposers[SEARCH].size()
         return trials if size is None else min(trials, size)
 
-    def _open_search(self, searching: bool) -> Stage | None:
+    def _open_search(self, over: Collection[str]) -> Stage | None:
         """The first search stage that is not done and may be gone on with, perhaps not before others have ended.
 
         A search that its time has ended stays so once points are confirmed, whatever a later driver's clock says. One
@@ -158,9 +175,10 @@ class Asker:
         """
         budget = self._spec.budget
         timed = budget.wall is not None or budget.gpu_hours is not None
-        if not searching or (timed and self._history.confirming):
+        if timed and self._history.confirming:
             return None
-        undone = (stage for stage in self._searches if self._asked[stage.name] < self._size(stage))
+        open_ = (stage for stage in self._searches if stage.name not in over)
+        undone = (stage for stage in open_ if self._asked[stage.name] < self._size(stage))
         return next(filter(self._startable, undone), None)
 
     def _startable(self, stage: Stage) -> bool:

@@ -155,7 +155,7 @@ class Board:
         """A group's worker has started, for the first time or again; what it held before is its own."""
         if not self._seated:  # one commit for all groups: seats do not depend on who started first
             self._seated = True
-            self._fill(self._spent() is None)
+            self._fill(self._over())
             self._write()
         self._incarnations[group] += 1
         self._pending.pop(group, None)
@@ -226,7 +226,7 @@ class Board:
     @property
     def finished(self) -> bool:
         """Nothing runs and nothing is left to ask for."""
-        return not any(self._groups.values()) and not self._asker.left(self._spent() is None)
+        return not any(self._groups.values()) and not self._asker.left(self._over())
 
     @property
     def note(self) -> str:
@@ -256,14 +256,14 @@ class Board:
         for entry in entries:
             lost_at = 0 if _skipped(entry) else entry.diverged_at
             self._note_scores(self.history.trials[entry.number], lost_at)
-        over = None if self._leaving else self._spent()
+        over = {} if self._leaving else self._over()
         passed = {entry.number for entry in entries if self._decide(entry, over)}
         trials = self.history.trials
         self._groups = {g: [n for n in ns if trials[n].state == "running"] for g, ns in self._groups.items()}
         if not self._leaving:
-            self._fill(over is None)
+            self._fill(over)
         self._write()
-        if not self._leaving and any(self._groups.values()) and self._asker.left(over is None):
+        if not self._leaving and any(self._groups.values()) and self._asker.left(over):
             self._idle = {group for group in waiting if not self._groups[group]}
         return {group: self._answer(group, passed) for group in sorted(waiting - self._idle)}
 
@@ -283,7 +283,7 @@ class Board:
         trial = self.history.trials[number]
         return Seated(trial.stage, trial.config, trial.updates)
 
-    def _decide(self, entry: Entry, over: str | None) -> bool:
+    def _decide(self, entry: Entry, over: Mapping[str, str]) -> bool:
         """End a trial, let it pass its rung (True), or let it go on."""
         trial = self.history.trials[entry.number]
         if entry.failed is not None:
@@ -302,8 +302,8 @@ class Board:
             self._end(entry.number, "complete")
         elif is_search(trial.stage) and entry.update in self._rungs and not self._promoted(trial, entry):
             pass
-        elif over is not None and not is_confirm(trial.stage):
-            self._end(entry.number, "stopped", over)
+        elif trial.stage in over:
+            self._end(entry.number, "stopped", over[trial.stage])
         return entry.update in trial.promoted
 
     def _promoted(self, trial: history.Trial, entry: Entry) -> bool:
@@ -317,14 +317,14 @@ class Board:
         self._end(entry.number, "stopped", f"rung {entry.update}: not among the best", rung=entry.update)
         return False
 
-    def _fill(self, searching: bool) -> None:
+    def _fill(self, over: Collection[str]) -> None:
         """Ask for a trial for each free slot, each given to the group that has least to compute."""
         load = {g: sum(_cost(self.history.trials[n].config) for n in ns) for g, ns in self._groups.items()}
         live = [group for group in self._groups if group not in self._lost]
-        slots = self._asker.slots(self.slots, len(live), searching)
+        slots = self._asker.slots(self.slots, len(live), over)
         while free := [group for group in live if len(self._groups[group]) < slots]:
             number = len(self.history.trials)
-            asked = self._asker.next(number, searching)
+            asked = self._asker.next(number, over)
             if asked is None:
                 return
             group = min(free, key=lambda g: (load[g], g))
@@ -411,15 +411,9 @@ class Board:
             if rung in trial.scores:
                 self._scores[rung, self._class_of(trial)][trial.number] = trial.scores[rung]
 
-    def _spent(self) -> str | None:
-        """Which budget of time is used up, in words."""
-        elapsed = self._timer() - self._started + self._spent_before
-        wall, gpu_hours = self.spec.budget.wall, self.spec.budget.gpu_hours
-        if wall is not None and elapsed >= wall:
-            return f"wall budget of {wall:g} s used"
-        if gpu_hours is not None and elapsed * self.spec.resources.gpu * len(self._groups) >= gpu_hours * 3600:
-            return f"budget of {gpu_hours:g} GPU-hours used"
-        return None
+    def _over(self) -> dict[str, str]:
+        """Search stages whose time is used up, each with the reason in words."""
+        return self._asker.over(self._timer() - self._started + self._spent_before, len(self._groups))
 
 
 def _skipped(entry: Entry) -> bool:

@@ -201,14 +201,8 @@ def warnings(spec: SweepSpec) -> Iterator[str]:
             yield f"baselines: nothing is confirmed, so nothing is held against {names}; {hint}"
     elif spec.confirm.seeds < SEEDS:
         yield f"confirm.seeds: {spec.confirm.seeds} of each arm allow no verdict; {SEEDS} do, 10 are better"
-    timed = [name for name in ("wall", "gpu_hours") if getattr(spec.budget, name) is not None]
     for i, baseline in enumerate(spec.baselines):
         if isinstance(baseline, HFBaseline):
-            if timed and spec.confirm is not None:
-                yield (
-                    f"baselines.{i}: its search comes after the sweep's own {spec.budget.trials} trials; if budget."
-                    f"{timed[0]} ends before, {baseline.name} has no confirmed run, and there is no verdict"
-                )
             yield from _hf_warnings(spec.model_copy(update={"baselines": [baseline]}), f"baselines.{i}")
 
 

@@ -60,7 +60,7 @@ class Budget(Section):
     trials: Count = 48
     """Trials in all, replicates included."""
     wall: Duration = None
-    """Time on the clock, in seconds or as 90s, 5m, 8h; null for no limit."""
+    """Time of the searches on the clock, as 90s, 5m, 8h or in seconds, baselines' among them; null for no limit."""
     gpu_hours: Annotated[float, Field(gt=0)] | None = None
     """GPU-hours of all workers together; null for no limit."""
 

@@ -225,6 +225,30 @@ def test_the_wall_budget_ends_the_searches_and_what_was_found_is_confirmed(tmp_p
     assert PretendWorker(again, 0).report()[0].done
 
 
+def test_the_searchs_time_leaves_a_baseline_its_own(tmp_path: Path) -> None:
+    """Of 60 s a baseline with a share of .5 is left 20: the sweep's own search of 1,000 trials ends at 40."""
+    now = [0.0]
+    spec = staged(
+        budget={"trials": 1000, "wall": "60s"}, early_stopping=None, confirm={"top": 1, "seeds": 2},
+        training={"updates": 20, "reports": 5, "batch": 10}, baselines=[{"kind": "hf", "share": 0.5}],
+    )  # fmt: skip
+    board = Board(tmp_path, spec, 1, 4, timer=lambda: now[0])
+    worker = PretendWorker(board, 0)
+    for seconds, stage in ((39.9, "search"), (40.1, "search:hf"), (59.9, "search:hf"), (60.1, "confirm")):
+        for _ in range(3):
+            worker.obey(worker.report()[0])
+        now[0] = seconds
+        worker.obey(worker.report()[0])
+        running = {t.stage for t in board.history.trials.values() if t.state == "running"}
+        assert {stage} == ({"confirm"} if all(map(stages.is_confirm, running)) else running)
+    while not worker.gone:
+        worker.obey(worker.report()[0])
+    trials = board.history.trials.values()
+    assert {"confirm", "confirm:hf"} == {t.stage for t in trials if stages.is_confirm(t.stage)}
+    stopped = {t.reason for t in trials if t.stage == "search" and t.state == "stopped"}
+    assert stopped == {"wall budget of 60 s used, but for what search:hf shall have"}
+
+
 def test_a_group_without_trials_waits_for_the_next_stage_and_leaves_when_told(tmp_path: Path) -> None:
     """One trial to search and two workers: the second waits, gets its share of what is confirmed, or leaves."""
     spec = staged(budget={"trials": 1}, early_stopping=None, confirm={"top": 1, "seeds": 4}, baselines=[])

@@ -237,11 +237,6 @@ ENOUGH = {**GOOD, "budget": {"trials": 48}}
 """Enough trials for a baseline's search as well."""
 WARNINGS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "enough": ({**BIG, "baselines": [{"kind": "hf"}]}, []),
-    "time that ends before": (
-        {**BIG, "baselines": [{"kind": "hf"}], "budget": {"trials": 48, "wall": "1h"}},
-        ["baselines.0: its search comes after the sweep's own 48 trials; if budget.wall ends before, hf has no "
-         "confirmed run, and there is no verdict"],
-    ),
     "few seeds": (
         {"confirm": {"seeds": 5}}, ["confirm.seeds: 5 of each arm allow no verdict; 6 do, 10 are better"],
     ),
