@@ -242,6 +242,24 @@ def examples(study: Study) -> int | None:
     return None if found is None else int(found)
 
 
+def apart(study: Study, every: Sequence[Runs], on: Scale) -> bool:
+    """Whether stuck runs are a sort of their own: no finisher of any arm is within the margin of one.
+
+    Where they are not the line, a share of a constant's error, was drawn through runs of one kind, and to count those
+    on either side of it would make a difference of what is none. A line that the spec draws is kept.
+    """
+    if study.rules.stuck is not None:
+        return True
+    try:
+        ended = [on.errors(runs.ends) for runs in every]
+        caught = [on.errors(runs.values[number] for number in runs.stuck) for runs in every]
+    except ValueError:
+        return True
+    best = min((error for errors in caught for error in errors if error is not None), default=math.inf)
+    worst = max((error for errors in ended for error in errors if error is not None), default=0.0)
+    return best >= (1 + study.rules.margin) * worst
+
+
 def arm(study: Study, name: str, runs: Runs, kind: str, on: Scale, target: float | None) -> Arm:
     """An arm as it is stored and shown; it has trials with an outcome."""
     from sweeps.compare import share

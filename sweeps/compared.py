@@ -180,7 +180,11 @@ def _sweeps(ring: _Ring, study: Study) -> list[str]:
 
 def _find(study: Study, name: str) -> Path | None:
     """Another sweep's folder: a path, or its name beside this sweep or in its storage."""
-    places = (Path(name), study.folder.resolve().parent / name, Path(str(study.spec.get("storage") or "")) / name)
+    places = (
+        Path(name).expanduser(),
+        study.folder.resolve().parent / name,
+        Path(str(study.spec.get("storage") or "")) / name,
+    )
     return next((place for place in places if (place / "spec.json").is_file()), None)
 
 
@@ -260,6 +264,13 @@ def _made(
     met = {name for pair in pairs for name in pair}
     shown = [name for name in ring.runs if ring.studies[name] is study or name in met]
     scale = arms.scale(study, [ring.runs[name] for name in shown])
+    stuck_above = study.stuck_above
+    if not arms.apart(study, [ring.runs[name] for name in shown], scale):
+        ring.refusals.append(
+            f"no run is called stuck: others ended within {study.rules.margin:.0%} of those above {stuck_above:.4g}"
+        )
+        stuck_above = None
+        ring.runs.update({name: replace(runs, stuck=set()) for name, runs in ring.runs.items()})
     target = arms.target_of(study, [ring.runs[name] for name in pairs[0]]) if pairs else study.rules.target
     made = {name: _arm(ring, name, scale, target) for name in shown}
     leader = next((runs for runs in ring.runs.values()), None)
@@ -275,7 +286,7 @@ def _made(
         train_examples=int(data.get("train_examples") or 0),
         match=match,
         trivial=study.trivial,
-        stuck_above=study.stuck_above,
+        stuck_above=stuck_above,
         target=target,
         margin=study.rules.margin,
         arms=tuple(made.values()),

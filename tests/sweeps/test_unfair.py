@@ -54,6 +54,22 @@ def test_sweeps_that_call_other_runs_stuck_are_refused(tmp_path: Path) -> None:
     assert found.refusals == ("p1 is not compared with other: stuck above: 0.5 against 6.3",)
 
 
+def test_a_line_drawn_through_runs_of_one_kind_makes_none_of_them_stuck(tmp_path: Path) -> None:
+    """All end near the line of 6.3, NAG 3% below and HF as little above: 0 and 10 of 10 stuck is no difference."""
+    near = [1 + 0.001 * i for i in range(10)]
+    runs = (Point(NAG, 6.0, [6.1 * f for f in near]), Point(HF, 6.2, [6.31 * f for f in near], "hf"))
+    found = compare(make(tmp_path / "near", *runs))
+    assert found.stuck_above is None
+    assert [arm.stuck.count for arm in found.arms] == [0, 0]
+    assert (found.contrasts[0].verdict, found.contrasts[0].decided_by) != ("better", "failures")
+    assert found.contrasts[0].ratio == pytest.approx(6.1 / 6.31)
+    assert "no run is called stuck: others ended within 10% of those above 6.3" in found.refusals
+    drawn = compare(make(tmp_path / "drawn", *runs, spec={"compare": {"stuck": 6.3}}))
+    assert [arm.stuck.count for arm in drawn.arms] == [0, 10]  # a line that the spec draws is kept
+    far = compare(make(tmp_path / "far", Point(NAG, 0.4, TEN), runs[1]))
+    assert [arm.stuck.count for arm in far.arms] == [0, 10]
+
+
 def test_hf_that_was_matched_on_work_may_not_be_called_matched_on_seconds(tmp_path: Path) -> None:
     slow = Point(HF, 0.45, times(1.5), "hf", seconds=9.0)
     folder = make(tmp_path / "work", Point(NAG, 0.4, TEN), slow)
