@@ -95,7 +95,6 @@ class Copy:
         Raises:
             Exception: what one of them met, when none is under way any more.
         """
-
         left, turn, failures = iter(trials), threading.Lock(), list[BaseException]()
 
         def work() -> None:
