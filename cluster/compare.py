@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,8 +41,28 @@ def run(typed: Sequence[Path], against: str | None, match: str | None) -> Compar
     except compared.NothingToCompare as nothing:
         raise UserError(str(nothing)) from None
     if len(folders) == 1 and against is None and match is None:
-        compared.keep(folders[0], found)
+        _keep(folders[0], found)
     return found
+
+
+def _keep(folder: Path, found: Comparison) -> None:
+    """Store a comparison; where it says something else than the one before it, MLflow is told at once."""
+    from sweeps import compared
+    from sweeps.folder import read_spec_file
+
+    path = folder / compared.FILE
+    before = path.read_bytes() if path.is_file() else None
+    compared.keep(folder, found)
+    if before in (None, path.read_bytes()) or not (read_spec_file(folder).get("mlflow") or {}).get("enabled", True):
+        return
+    from sweeps import tracking
+
+    try:
+        tracking.sync(folder)
+    except Exception as error:  # whatever MLflow raises: the comparison stands, and is told later
+        print(
+            f"MLflow: {text.plain(str(error).partition(chr(10))[0])}; musweep sync {folder} tells it", file=sys.stderr
+        )
 
 
 def _other(against: str | None) -> str | None:

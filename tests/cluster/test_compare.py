@@ -61,6 +61,29 @@ def test_json_is_what_the_folder_keeps(said: Said, tmp_path: Path) -> None:
     assert Comparison.from_dict(json.loads(out)).sweep_id == "one"
 
 
+def test_mlflow_hears_of_a_comparison_that_says_something_else(
+    said: Said, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Path] = []
+
+    def sync(folder: Path) -> str:
+        told.append(folder)
+        if len(told) > 1:
+            raise ConnectionError("refused\nand more")
+        return ""
+
+    monkeypatch.setattr("sweeps.tracking.sync", sync)
+    folder = make(tmp_path / "runs" / "one", Point(NAG, 0.4, TEN), WORSE, spec={"mlflow": {"enabled": True}})
+    assert [said("compare", "one")[2], said("compare", "one")[2]] == ["", ""]
+    assert told == []  # the first was the end of the sweep's to tell, the second says the same
+    for line in ("", "MLflow: refused; musweep sync runs/one tells it\n"):
+        (folder / "comparison.json").write_text("{}")
+        code, out, err = said("compare", "one")
+        assert (code, err) == (0, line)
+        assert "better" in out
+    assert len(told) == 2
+
+
 def test_what_was_asked_for_otherwise_is_not_kept(said: Said, tmp_path: Path) -> None:
     folder = make(tmp_path / "runs" / "one", Point(NAG, 0.4, TEN), WORSE)
     make(tmp_path / "runs" / "two", Point(CM, 0.4, TEN))
