@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 STYLES = {"better": "bold blue", "worse": "bold dark_orange", "equivalent": "bold"}
 """Blue and orange are told apart by every kind of colour vision; the words say it too."""
 MATCHES = ("work", "wall")
+HF_POINTS = 12
+"""Points of an HF search that is added to a finished sweep, at least, but never more than the sweep's own: three for
+each of four parameters."""
 
 
 def run(typed: Sequence[Path], against: str | None, match: str | None) -> Comparison:
@@ -230,7 +233,7 @@ def profile(found: TaskProfile) -> Table:
 
     columns = [f"≤ {factor:g} ×" for factor in found.factors]
     count = len(found.tasks)
-    made = table("method", *columns, "failed", right=[*columns, "failed"], title=f"Methods over {count} tasks")
+    made = table("method", *columns, "failed", right=[*columns, "failed"], title=f"Methods over {count} sweeps")
     for method, shares in found.share.items():
         failed = sum(row[method] is None for row in found.errors.values())
         within = (f"{round(share * count)} of {count}" for share in shares)
@@ -279,6 +282,7 @@ def add_confirm(typed: Path, top: int, seeds: int, hf: bool) -> Path:
         UserError: it has that already, or the spec does not allow it.
         LeaseHeld: a driver is running the sweep.
     """
+    from cluster.plan import warnings
     from sweeps.folder import read_spec_file, write_spec_file
     from sweeps.lease import Lease
     from sweeps.resolve import known_of_data
@@ -291,10 +295,13 @@ def add_confirm(typed: Path, top: int, seeds: int, hf: bool) -> Path:
         changes: dict[str, Any] = {} if data.get("confirm") else {"confirm": {"top": top, "seeds": seeds}}
         baselines = list(data.get("baselines") or ())
         if hf and not any(each.get("kind") == "hf" for each in baselines):
-            changes["baselines"] = [*baselines, {"kind": "hf"}]
+            share = max(0.25, min(1.0, HF_POINTS / data["budget"]["trials"]))
+            changes["baselines"] = [*baselines, {"kind": "hf", "share": share}]
         if not changes:
             raise UserError(f"{folder}: its spec has that already; go on with: musweep resume {folder}")
         spec = parse(data | changes, str(folder / "spec.json"))
+        for line in warnings(spec):
+            print(f"warning: {line}", file=sys.stderr)
         if resolved:
             trivial, known = known_of_data(spec)
             resolved |= {"trivial": trivial, "data": known}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import time
@@ -274,7 +275,11 @@ def show_end(path: Path, out: Console) -> bool:
     if folder.history.note:
         out.print(f"[yellow]{plain(folder.history.note)}[/]", soft_wrap=True)
     _say_failed(folder, out)
+    if verdict := _verdict(path):
+        out.print(f"[bold]{plain(verdict)}[/]", soft_wrap=True)
+        out.print()
     lines = [
+        *([f"compare:     musweep compare {path}"] if made is not None else []),
         f"look again:  musweep show {path}",
         f"report:      {path / 'report.html'}"
         if (path / "report.html").exists()
@@ -287,6 +292,17 @@ def show_end(path: Path, out: Console) -> bool:
         out.print(line, markup=False, soft_wrap=True)
     states = {trial.state for trial in folder.history.trials.values()}
     return states != {"failed"}
+
+
+def _verdict(path: Path) -> str:
+    """What the sweep's comparison says first, empty if there is none."""
+    from sweeps.comparison import Comparison
+
+    try:
+        found = Comparison.from_dict(json.loads((path / "comparison.json").read_bytes()))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):  # none yet, or not ours
+        return ""
+    return found.primary.sentence if found.primary else ""
 
 
 def mlflow_command(folder: Folder) -> str:

@@ -110,6 +110,13 @@ class Runs:
         return float(statistics.median(each)) if each else 0.0
 
     @property
+    def iterations(self) -> float | None:
+        """Median outer iterations of runs of HF; None of others."""
+        ends = (trial.metrics.get(trial.updates, {}).get("hf_iterations") for trial in self.trials)
+        done = [each for each in ends if each is not None]
+        return statistics.median(done) if done else None
+
+    @property
     def seconds(self) -> float:
         """Median seconds of training."""
         return statistics.median(trial.wall_s for trial in self.trials) if self.trials else 0.0

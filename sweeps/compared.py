@@ -20,6 +20,8 @@ from sweeps.refusals import budgets, differences, seconds
 from sweeps.store import atomic_write
 
 FILE = "comparison.json"
+ITERATIONS = 10
+"""Outer iterations below which a run of HF has hardly begun: the damping moves by a factor of 3/2 in each."""
 PUBLISHED = "published"
 
 
@@ -46,6 +48,11 @@ class _Ring:
                 self.refusals.append(f"{name}: {len(trials)} of {count} runs {why}")
         if runs.due:
             self.refusals.append(f"{name}: {runs.due} runs are still to come")
+        if runs.iterations is not None and runs.iterations < ITERATIONS:
+            self.refusals.append(
+                f"{name}: {runs.iterations:g} outer iterations are too few for HF to find its damping: it stands for "
+                "this budget, not for HF; give all more updates"
+            )
         if not runs.trials:
             return None
         self.runs[name], self.studies[name], self.kinds[name] = runs, study, kind
@@ -160,7 +167,10 @@ def _rival(ring: _Ring, against: str | Path | None, baselines: Sequence[str]) ->
     if not against:
         ring.refusals.append(f"compare.against {name}: it has no confirmed run")
         return None
-    how = "; with `musweep confirm DIR --hf` a sweep gets one" if name == "hf" else ""
+    asked = any(each.get("kind") == "hf" and each.get("name", "hf") == name for each in _baselines(ring.study))
+    how = f"; it has not been confirmed yet: musweep resume {ring.study.folder}" if asked else ""
+    if name == "hf" and not asked:
+        how = "; with `musweep confirm DIR --hf` a sweep gets one"
     raise NothingToCompare(f"{ring.study.folder}: no baseline {name!r} was measured; there are: {have}{how}")
 
 

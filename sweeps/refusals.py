@@ -104,4 +104,6 @@ def _unlike(name: str, one: object, other: object) -> str:
 
 
 def _said(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
     return "none given" if value is None or value == "" else str(value)

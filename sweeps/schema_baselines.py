@@ -72,7 +72,7 @@ class Compare(Section):
     """The baseline of the primary contrast, by name; null: the first of `baselines` that is measured."""
     margin: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Two errors are equivalent when their ratio is surely within 1/(1 + margin) and 1 + margin."""
-    stuck: float | None = None
+    stuck: Annotated[float, Field(gt=0)] | None = None
     """A run that ends above this error (below it, if large is good) is stuck; null: 0.9 of a constant's error."""
     target: float | None = None
     """The error whose time to reach is compared; null: the worse of the two arms' median errors."""

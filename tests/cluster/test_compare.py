@@ -144,7 +144,7 @@ def test_methods_over_tasks_are_a_table_and_a_result(
     lines = [" ".join(line.split()) for line in out.splitlines()]
     assert code == 0
     assert "- two is not compared with one: task.size: 12 against 14" in out
-    assert "Methods over 2 tasks" in lines
+    assert "Methods over 2 sweeps" in lines
     assert "method ≤ 1 × ≤ 1.1 × ≤ 1.5 × ≤ 2 × ≤ 5 × failed" in lines
     assert "NAG 2 of 2 2 of 2 2 of 2 2 of 2 2 of 2 0" in lines
     assert "HF 0 of 2 0 of 2 2 of 2 2 of 2 2 of 2 0" in lines

@@ -128,3 +128,18 @@ def test_a_trainer_measures_on_as_many_examples_as_it_likes(tmp_path: Path) -> N
     assert arms.examples(study) == 50
     own = arms.Study(study.folder, {**study.spec, "trainer": "mine:train"}, study.history, study.rules, METRIC, "min")
     assert arms.examples(own) is None
+
+
+@pytest.mark.parametrize(("iterations", "told"), [(4.0, True), (10.0, False)])
+def test_hf_that_has_hardly_begun_is_told(tmp_path: Path, iterations: float, told: bool) -> None:
+    folder = make(tmp_path, Point(NAG, 0.4, TEN), WORSE)
+
+    def counted(records: list[Any]) -> list[Any]:
+        for record in records:
+            for entry in record["trials"] if record["type"] == "report" else ():
+                entry["metrics"]["hf_iterations"] = iterations
+        return records
+
+    rewrite(folder, counted)
+    line = "hf: 4 outer iterations are too few for HF to find its damping: it stands for this budget, not for HF; "
+    assert any(refusal.startswith(line) for refusal in compare(folder).refusals) == told
