@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install check test bench sweep
+.PHONY: help install check test bench chaos sweep
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
@@ -38,6 +38,10 @@ test: install  ## all tests, skips shown with their reasons (ARGS="-k journal" f
 bench: install  ## measurements of speed, as JSON (ARGS="--help" for parts)
 	@echo "==> benchmarks (leave the machine alone meanwhile)"
 	$(BIN)/python tests/bench/run.py $(ARGS)
+
+chaos: install  ## faults injected into real sweeps; writes FAULTS.md (ARGS="--case 1 5" for some)
+	@echo "==> faults (an hour or so; as root also full disks and cut cables)"
+	$(BIN)/python tests/chaos/run.py $(ARGS)
 
 sweep: install  ## the main job: a sweep on the CURVES autoencoder
 	@echo "==> sweeping: sweeps/specs/curves.yaml (results under runs/)"

@@ -7,57 +7,27 @@ from __future__ import annotations
 
 import errno
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cluster import (
+    commands_again,  # noqa: F401
+    commands_keep,  # noqa: F401
+    commands_queue,  # noqa: F401
+    commands_render,  # noqa: F401
+    commands_see,  # noqa: F401
+    commands_submit,  # its commands come with the import
+)
+from cluster.app import EXIT_FAULT, EXIT_INTERRUPTED, EXIT_USER, Dir, Protocol, Set, Spec, app
+from cluster.driving import drive_folder, drive_spec, holds, is_shipped, load, warn, write_report
+
 if TYPE_CHECKING:
-    from cluster.live import Status
     from sweeps.spec import SweepSpec
 
-EXIT_USER, EXIT_FAULT, EXIT_INTERRUPTED = 2, 1, 130
 _PATH_ERRORS = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError)
-
-app = typer.Typer(
-    name="musweep",
-    help="Sweeps over momentum, learning rate, initialization and depth: run them, look at them, keep them.",
-    add_completion=False,
-    invoke_without_command=True,
-    rich_markup_mode="rich",
-    pretty_exceptions_enable=False,  # a fault of ours is shown as Python shows it, for a bug report
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-Spec = Annotated[Path, typer.Argument(metavar="SPEC", help="A sweep's YAML file, or the name of a shipped one.")]
-Dir = Annotated[Path, typer.Argument(metavar="DIR", help="A sweep's folder, its name under runs/, or `latest`.")]
-Set = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override, as in space.lr.high=0.5; repeatable.")
-]
-
-Protocol = Annotated[
-    str | None, typer.Option("--protocol", metavar="NAME", help="A protocol of the spec, such as reduced; else full.")
-]
-
-
-def _version(wanted: bool) -> None:
-    if wanted:
-        from importlib.metadata import version
-
-        print(f"musweep {version('musweep')}")
-        raise typer.Exit
-
-
-@app.callback()
-def _root(
-    context: typer.Context,
-    version: Annotated[  # noqa: ARG001 - its callback does the work
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
-    ] = False,
-) -> None:
-    if context.invoked_subcommand is None:
-        print(context.get_help())
 
 
 @app.command()
@@ -68,9 +38,9 @@ def check(spec: Spec, set_: Set = None, protocol: Protocol = None) -> None:
 
     names: list[str | None] = [protocol] if protocol else [*protocols(spec)] or [None]
     for name in names:
-        checked = _load(spec, set_, name)
+        checked = load(spec, set_, name)
         print(f"ok: {spec}{f' --protocol {name}' if name else ''}: {summary(checked)}")
-        _warn(checked)
+        warn(checked)
 
 
 @app.command()
@@ -89,7 +59,7 @@ def plan(spec: Spec, set_: Set = None, protocol: Protocol = None) -> None:
     from cluster.plan import make, show
     from cluster.show import console
 
-    checked = _load(spec, set_, protocol)
+    checked = load(spec, set_, protocol)
     with console(stderr=True).status("loading data and measuring engines"):
         made = make(checked)
     show(checked, made, console())
@@ -106,26 +76,29 @@ def run(
     """Run a sweep here, showing its progress; with a folder, go on with it or extend it."""
     from cluster.folders import UserError
 
-    if not what.is_dir() and (what.suffix in (".yaml", ".yml") or what.is_file() or _is_shipped(what)):
+    if not what.is_dir() and (what.suffix in (".yaml", ".yml") or what.is_file() or is_shipped(what)):
         if more:
             raise UserError(f"--more extends a sweep: give its folder instead of {what}")
-        checked = _load(what, set_, protocol)
-        _warn(checked)
-        if out is not None and _holds(out, checked):
+        checked = load(what, set_, protocol)
+        warn(checked)
+        if out is not None and holds(out, checked):
             print(f"going on with {out}")
-            return _drive_folder(out, 0)
+            return drive_folder(out, 0)
 
-        return _drive_spec(checked, out)
+        return drive_spec(checked, out)
     if set_ or out or protocol:
         wrong = "its spec is settled, so --set, --protocol and --out cannot be used"
         raise UserError(f"{what} is a sweep's folder: {wrong}")
-    return _drive_folder(what, more)
+    return drive_folder(what, more)
 
 
 @app.command()
-def resume(folder: Dir) -> None:
+def resume(folder: Dir, to: commands_submit.To = None) -> None:
     """Go on with a sweep after any kind of end; a finished one has its tables and report renewed."""
-    _drive_folder(folder, 0)
+    if to is not None:
+        commands_submit.resume_submitted(str(folder), to)
+    else:
+        drive_folder(folder, 0)
 
 
 @app.command()
@@ -151,14 +124,20 @@ def fork(
     start = chosen.updates if at is None else at
     spec = spec_of(read.path, read_spec_file(read.path), chosen, start, updates, set_ or ())
 
-    _drive_spec(spec, out)
+    drive_spec(spec, out)
 
 
 @app.command()
-def ls(root: Annotated[Path, typer.Argument(metavar="[ROOT]", help="A folder of sweeps.")] = Path("runs")) -> None:
-    """List the sweeps of a folder, newest first."""
+def ls(
+    root: Annotated[Path, typer.Argument(metavar="[ROOT]", help="A folder of sweeps.")] = Path("runs"),
+    remote: Annotated[str | None, typer.Option("--remote", metavar="TARGET", help="Those sent there.")] = None,
+) -> None:
+    """List the sweeps of a folder, or those that were sent to a target, newest first."""
     from cluster.show import console, listing
 
+    if remote is not None:
+        commands_submit.list_remote(remote)
+        return
     made = listing(root)
     if made is None:
         print(f"no sweeps in {root}/ yet; start one with: musweep run SPEC")
@@ -189,13 +168,21 @@ def export(
         str | None, typer.Option("--model", metavar="TRIAL", help="State_dict of 12, t00012 or best.")
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", metavar="PATH", help="Where to write.")] = None,
+    study: Annotated[
+        str | None, typer.Option("--study", metavar="URL|file", help="An Optuna study: a database, or study.db there.")
+    ] = None,
 ) -> None:
-    """Write a sweep's tables, or a trial's trained model as a state_dict of ordinary PyTorch modules."""
+    """Write a sweep's tables, a trial's trained model as a state_dict, or all of it as an Optuna study."""
     from cluster.export import export_model, export_tables
     from cluster.folders import UserError
 
-    if (format_ is None) == (model is None):
-        raise UserError("export: give --format parquet, --format csv or --model TRIAL")
+    if sum(each is not None for each in (format_, model, study)) != 1:
+        raise UserError("export: give --format parquet, --format csv, --model TRIAL or --study URL")
+    if study is not None:
+        from cluster.keeping import export_study
+
+        export_study(folder, study)
+        return
     written = export_tables(folder, format_, out) if format_ is not None else export_model(folder, model or "", out)
     for path in written:
         print(path)
@@ -206,7 +193,7 @@ def report(folder: Dir, open_: Annotated[bool, typer.Option("--open", help="Show
     """Write a sweep's report.html anew."""
     from cluster.folders import find
 
-    path = _report(find(folder))
+    path = write_report(find(folder))
     print(path)
     if open_:
         import webbrowser
@@ -249,7 +236,7 @@ def confirm(
     """Train a sweep's best points again on fresh seeds, so that it can be compared."""
     from cluster.compare import add_confirm
 
-    _drive_folder(add_confirm(folder, top, seeds, hf), 0)
+    drive_folder(add_confirm(folder, top, seeds, hf), 0)
 
 
 @app.command()
@@ -257,7 +244,7 @@ def sync(folder: Dir) -> None:
     """Rebuild everything that is derived from a sweep's journal: tables, report, MLflow."""
     from cluster.export import rebuild
 
-    for line in rebuild(folder, _report):
+    for line in rebuild(folder, write_report):
         print(line)
 
 
@@ -279,10 +266,10 @@ def reproduce(
     from cluster import reproduce as work
 
     def drive(spec: SweepSpec, folder: Path) -> Path:
-        if _holds(folder, spec):
-            _drive_folder(folder, 0)
+        if holds(folder, spec):
+            drive_folder(folder, 0)
         else:
-            _drive_spec(spec, folder)
+            drive_spec(spec, folder)
         return folder
 
     wanted = [] if write else work.chosen(names or ())
@@ -296,127 +283,22 @@ def reproduce(
     print(f"written: {work.write_page(work.RESULTS, work.PAGE)}, {work.write_pictures(work.RESULTS, work.PICTURES)}")
 
 
-@app.command()
-def doctor() -> None:
-    """Look at this machine: versions, cores, memory, GPUs, Ray, MLflow, disk, data."""
-    from cluster.doctor import examine, table
-    from cluster.show import console
-
-    with console(stderr=True).status("looking at this machine"):
-        findings = examine()
-    console().print(table(findings))
-
-
-def _load(path: Path, overrides: Sequence[str] | None, protocol: str | None = None) -> SweepSpec:
-    from sweeps.spec import load
-
-    return load(path, list(overrides or ()), protocol)
-
-
-def _is_shipped(name: Path) -> bool:
-    from sweeps.spec import shipped
-
-    return str(name) in shipped()
-
-
-def _warn(spec: SweepSpec) -> None:
-    from cluster.plan import warnings
-
-    for line in warnings(spec):
-        print(f"warning: {line}", file=sys.stderr)
-
-
-def _holds(folder: Path, spec: SweepSpec) -> bool:
-    """Whether a folder holds a sweep of this very spec, so that the command that was killed can be given again.
-
-    Raises:
-        UserError: it holds a sweep of another spec.
-    """
-    from cluster.folders import UserError, is_sweep
-    from sweeps.folder import read_spec
-
-    if not is_sweep(folder):
-        return False
-    if read_spec(folder) != spec:
-        raise UserError(f"{folder} holds a sweep of another spec: choose another --out, or `musweep resume {folder}`")
-    return True
-
-
-def _report(folder: Path) -> Path:
-    from dashboards.report import write
-
-    return write(folder)
-
-
-def _drive_spec(spec: SweepSpec, out: Path | None) -> None:
-    """Run a new sweep."""
-
-    def start(show: Callable[[Status], None]) -> Path:
-        from sweeps.run import run as run_sweep
-
-        return run_sweep(spec, out, on_status=show, report=_report)
-
-    _drive(start)
-
-
-def _drive_folder(typed: Path, more: int) -> None:
-    """Resume or extend the sweep of a folder."""
-    from cluster.folders import find
-
-    folder = find(typed)
-
-    def go_on(show: Callable[[Status], None]) -> Path:
-        from sweeps.run import extend
-        from sweeps.run import resume as resume_sweep
-
-        if more:
-            return extend(folder, more, on_status=show, report=_report)
-        return resume_sweep(folder, on_status=show, report=_report)
-
-    _drive(go_on)
-
-
-def _drive(work: Callable[[Callable[[Status], None]], Path]) -> None:
-    """Do the work under a progress display, then say what came of it and where it lies."""
-    from cluster.live import progress
-    from cluster.show import console, show_end
-    from sweeps.run import Interrupted, SweepFailed
-
-    out, place = console(), ""
-
-    def show(status: Status) -> None:
-        nonlocal place
-        place = status.get("folder", place)
-        shown(status)
-
-    try:
-        with progress(out) as shown:
-            folder = work(show)
-    except (Interrupted, KeyboardInterrupt) as stopped:
-        again = f"; resume with: musweep resume {getattr(stopped, 'folder', place)}" if place else ""
-        print(f"interrupted{again}", file=sys.stderr)
-        raise typer.Exit(EXIT_INTERRUPTED) from None
-    except SweepFailed as failed:
-        print(f"error: the sweep failed: {failed}", file=sys.stderr)
-        raise typer.Exit(EXIT_FAULT) from None
-    if not show_end(folder, out):
-        print("error: every trial failed; the reasons are above", file=sys.stderr)
-        raise typer.Exit(EXIT_USER)
-
-
 def _hint(error: BaseException) -> list[str] | None:
     """The lines for an error that the user can put right, None for a fault of ours."""
     from cluster.folders import UserError
+    from cluster.launch import LaunchError
+    from sweeps.connect import Unplaceable
     from sweeps.errors import SpecError
-    from sweeps.journal import JournalError
-    from sweeps.lease import LeaseHeld
+    from sweeps.journal import JournalError, PassingError
+    from sweeps.lease import LeaseHeld, StaleWriter
+    from sweeps.places import PlaceError
     from trainers.tasks.options import TaskError
 
     if isinstance(error, SpecError):
         return error.lines
-    if isinstance(error, UserError | JournalError | LeaseHeld | TaskError):
+    if isinstance(error, UserError | LaunchError | Unplaceable | JournalError | LeaseHeld | TaskError):
         return [str(error)]
-    if isinstance(error, _PATH_ERRORS):
+    if isinstance(error, (*_PATH_ERRORS, PassingError, PlaceError, StaleWriter)):
         return [str(error)]
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
         return [f"{error}; make room, then give the same command again"]

@@ -32,9 +32,11 @@ def export_model(typed: Path, name: str, out: Path | None) -> list[str]:
     """
     folder = read(typed)
     chosen = trial(folder, name)
+    from sweeps import remote
+
     packed = folder.path / "models" / f"{chosen.id}.npz"
-    if not packed.exists():
-        kept = sorted(path.stem for path in (folder.path / "models").glob("t*.npz"))
+    if not remote.want(packed, folder.path):
+        kept = remote.stems(folder.path, "models")
         have = f"kept: {', '.join(kept[:8])}{', ...' if len(kept) > 8 else ''}" if kept else "none are kept yet"
         if "trainer" in chosen.config:
             have += "; a trainer of your own gives them as trial.report(..., state=...)"
@@ -67,11 +69,11 @@ def rebuild(typed: Path, report: Callable[[Path], Path]) -> Iterator[str]:
         UserError: no such sweep, or MLflow does not take it.
         LeaseHeld: a driver is running the sweep.
     """
-    from sweeps import compared, store, tracking
+    from sweeps import compared, remote, store, tracking
     from sweeps.lease import Lease
 
     folder = read(typed)
-    with Lease(folder.path):  # a running driver writes the same files itself
+    with Lease(folder.path), remote.publishing(folder.path):  # a running driver writes the same files itself
         store.RowWriter(folder.path, folder.history).close()
         store.write_derived(folder.path, folder.history)
         yield f"tables:  {folder.path / 'trials.parquet'}, rows/, events.jsonl"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sweeps import stages
+from sweeps import places, stages
 from sweeps.history import History, Trial, load
 
 
@@ -86,8 +86,13 @@ def is_sweep(path: Path) -> bool:
 
 
 def sweeps_in(root: Path) -> list[Path]:
-    """The sweep folders directly under a folder, newest first."""
-    found = [path for path in root.iterdir() if path.is_dir() and is_sweep(path)] if root.is_dir() else []
+    """The sweep folders directly under a folder, or the working folders of those under a URL, newest first."""
+    if (url := places.url_of(root)) is not None:
+        return sorted(_reached(url, "sweeps_under"), key=lambda path: path.name, reverse=True)
+    inside = root.iterdir() if root.is_dir() else ()
+    found = [
+        path for path in inside if path.name[0] != "." and path.is_dir() and is_sweep(path)
+    ]  # no half removed ones
     return sorted(found, key=lambda path: (_touched(path), path.name), reverse=True)
 
 
@@ -102,6 +107,8 @@ def find(typed: Path) -> Path:
     Raises:
         UserError: no such sweep.
     """
+    if (url := places.url_of(typed)) is not None:
+        return _at(url)
     if is_sweep(typed):
         return typed
     runs = Path("runs")
@@ -115,6 +122,26 @@ def find(typed: Path) -> Path:
         raise UserError(f"{typed}: not a sweep folder (no journal.jsonl){hint}")
     hint = "" if not sweeps_in(runs) else f"; the newest is {sweeps_in(runs)[0]}, and `musweep ls` lists all"
     raise UserError(f"{typed}: no such sweep folder{hint}")
+
+
+def _at(url: str) -> Path:
+    """The working folder of the sweep at a URL, brought up to date."""
+    folder: Path = _reached(url, "working_folder")
+    return folder
+
+
+def _reached(url: str, how: str) -> Any:
+    """What `sweeps.remote` has to say of a URL.
+
+    Raises:
+        UserError: it cannot be used, holds no sweep, or its store does not answer.
+    """
+    from sweeps import remote
+
+    try:
+        return getattr(remote, how)(url)
+    except (FileNotFoundError, places.PlaceError, remote.RemoteError) as error:
+        raise UserError(str(error)) from None
 
 
 def read(typed: Path) -> Folder:

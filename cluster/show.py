@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from cluster import text
 from cluster.folders import Folder, read, sweeps_in
 from cluster.text import plain
+from sweeps.cost import Devices, bill
 from sweeps.history import END_STATES, Trial
 from sweeps.lease import held
 from sweeps.stages import is_confirm
@@ -229,6 +230,8 @@ def show_sweep(folder: Folder, out: Console) -> None:
         out.print(
             f"from first ask to last result {text.span(last - history.opened_at)}, training {text.span(work)} in all"
         )
+        cost = bill(spec, history.held, work)
+        out.print(f"cost {cost.held:,.0f} {cost.kind}-seconds, {cost.training / (cost.held or 1):.0%} of it training")
     if folder.ranked():
         out.print(best_trials(folder))
         out.print(searched(folder))
@@ -326,10 +329,11 @@ def show_trial(folder: Folder, trial: Trial, out: Console) -> None:
     """Print one trial: how it ended and why, its parameters, its curve."""
     style = STYLES.get(trial.state, "default")
     out.print(f"[bold]{trial.id}[/]  [{style}]{trial.state}[/]  {plain(why(folder, trial))}".rstrip(), soft_wrap=True)
-    place = _place(folder, trial)
+    place, devices = _place(folder, trial), Devices.of(folder.spec)
     facts = [
         f"{folder.objective} {text.value(trial.objective)}{place}",
         f"{text.plural(trial.updates, 'update')} in {text.span(trial.wall_s)}",
+        *([f"{devices.seconds(trial.wall_s):,.1f} GPU-seconds"] if devices.gpus else []),
         f"engine {trial.engine or '-'}",
         f"group {trial.group}",
         f"stage {trial.stage}, replicate {trial.replicate}",

@@ -10,6 +10,7 @@ from dashboards.flow import STEP_COLOURS
 from dashboards.page import escape
 from dashboards.plots import ORANGE, Figure, safe
 from dashboards.view import View, duration, number
+from sweeps.cost import CPU, Devices, bill
 from sweeps.history import Trial
 
 FATES = ("complete", "stuck", "stopped", "diverged", "failed", "skipped", "running")
@@ -62,7 +63,9 @@ def table(view: View) -> str:
     seen = {fate(view, trial) for trial in view.everything}
     fates = [name for name in FATES if name in seen]
     unit = passes(view, 0.0)[1]
-    heads = ["stage", "trials", *(NAMES.get(name, name) for name in fates), unit, "seconds", "share of seconds"]
+    devices = Devices.of(view.spec)
+    shown = [f"{devices.kind}-seconds"] if devices != CPU else []  # one core: seconds of it are seconds
+    heads = ["stage", "trials", *(NAMES.get(name, name) for name in fates), unit, "seconds", *shown, "share of seconds"]
     whole = sum(trial.wall_s for trial in view.everything) or 1.0
     rows = ""
     for name, trials in stages.items():
@@ -70,7 +73,8 @@ def table(view: View) -> str:
         spent = passes(view, sum(work(trial) for trial in trials))[0]
         seconds = sum(trial.wall_s for trial in trials)
         cells = [f"{len(trials):,}", *(f"{count:,}" for count in counts), number(spent, keep_zeros=False),
-                 number(seconds), f"{seconds / whole:.0%}"]  # fmt: skip
+                 number(seconds), *(number(devices.seconds(seconds)) for _ in shown),
+                 f"{seconds / whole:.0%}"]  # fmt: skip
         strong = ' class="main"' if name == "all" else ""
         rows += f'<tr><td class="words">{escape(name)}</td>' + "".join(f"<td{strong}>{c}</td>" for c in cells) + "</tr>"
     top = "".join(f'<th scope="col"{"" if i else LEFT}>{escape(head)}</th>' for i, head in enumerate(heads))
@@ -87,6 +91,9 @@ def bars(view: View) -> list[Figure] | str:
         "seconds": _bars(view, lambda trial: trial.wall_s, "seconds of worker time", ",.3~s"),
         "trials": _bars(view, lambda _: 1.0, "trials", ",d"),
     }
+    devices = Devices.of(view.spec)
+    if devices.gpus:
+        forms["GPU-seconds"] = _bars(view, lambda trial: devices.seconds(trial.wall_s), "GPU-seconds", ",.3~s")
     return [Figure(height=120 + 44 * len(view.stages), forms=forms)]
 
 
@@ -116,7 +123,9 @@ def caption(view: View) -> str:
     whole = {"passes": "passes over the training set", "examples": "examples", "updates": "updates"}[unit]
     words = f"{len(view.everything):,} trials, {number(spent, keep_zeros=False)} {whole}, {duration(seconds)} of "
     clock = " HF's work is counted as gradients of one example, like everybody's." if _has_hf(view) else ""
-    return f"{words}worker time.{clock}"
+    cost = bill(view.spec, view.history.held, seconds)
+    held = f" Workers held their places for {number(cost.held, keep_zeros=False)} {cost.kind}-seconds"
+    return f"{words}worker time.{held}, {cost.training / (cost.held or 1.0):.0%} of them training.{clock}"
 
 
 def _has_hf(view: View) -> bool:

@@ -59,12 +59,13 @@ class Asker:
         self._numbers: dict[int, int] = {}  # the sweep's -> the search stage's
         self._asked: Counter[str] = Counter()
         self._running: Counter[str] = Counter()
+        self._begun: Counter[tuple[str, str]] = Counter()  # trials of confirm stages, by stage and point
         self._proposers: dict[str, Proposer] = {}
         self._arms: list[Chosen] | None = None
         for trial in history.trials.values():
-            self._enter(trial.number, trial.stage)
+            self._enter(trial.number, trial.stage, trial.point_id)
             self._running[trial.stage] -= trial.state != "running"
-        records = [record for record in records if record["type"] in ("ask", "report", "end")]
+        records = [record for record in records if record["type"] in ("ask", "report", "end", "retry")]
         for stage in self._searches:
             first = next((r for r in of_type(records, "ask") if r["stage"] == stage.name), None)
             if first is not None or not stage.taken:
@@ -120,8 +121,18 @@ class Asker:
 
     @property
     def missing(self) -> str:
-        """What was to be confirmed and cannot be, in words."""
-        return stages.missing(self._spec, self._arms) if self._arms is not None else ""
+        """What was asked for and cannot be, in words."""
+        unconfirmed = stages.missing(self._spec, self._arms) if self._arms is not None else ""
+        return "; ".join(filter(None, (*map(self._tried_out, self._searches), unconfirmed)))
+
+    def _tried_out(self, stage: Stage) -> str:
+        """Where a search ended before its budget, since no point of its space was left; empty where it did not."""
+        proposer, asked = self._proposers.get(stage.name), self._asked[stage.name]
+        if self._spec.search.algorithm == "grid" or proposer is None or not proposer.exhausted(asked):
+            return ""
+        if asked >= self._budget(stage):
+            return ""
+        return f"{stage.name} ended after {asked} of {self._budget(stage)} trials: all points of its space were tried"
 
     def tell(self, trial: Trial, state: str, objective: float | None) -> None:
         """A trial has ended; the search hears of it."""
@@ -159,13 +170,18 @@ class Asker:
     # -- searches --------------------------------------------------------------------------------------------
 
     def _size(self, stage: Stage) -> int:
-        """Trials of a search stage, those by which it was extended among them."""
+        """Trials of a search stage: what the budget pays for, or as many as there are points to try."""
+        proposer = self._proposers.get(stage.name)
+        size = proposer.size() if proposer else None
+        return self._budget(stage) if size is None else min(self._budget(stage), size)
+
+    def _budget(self, stage: Stage) -> int:
+        """Trials that are paid for in a search stage, those by which it was extended among them."""
         trials = self._spec.budget.trials + self._history.extended
-        if stage.name != SEARCH:
-            share = next(b.share for b in self._spec.baselines if b.kind == "hf" and f"{SEARCH}:{b.name}" == stage.name)
-            return max(1, round(share * trials))
-        size = self._proposers[SEARCH].size()
-        return trials if size is None else min(trials, size)
+        if stage.name == SEARCH:
+            return trials
+        share = next(b.share for b in self._spec.baselines if b.kind == "hf" and f"{SEARCH}:{b.name}" == stage.name)
+        return max(1, round(share * trials))
 
     def _open_search(self, over: Collection[str]) -> Stage | None:
         """The first search stage that is not done and may be gone on with, perhaps not before others have ended.
@@ -198,18 +214,20 @@ class Asker:
             return None
         local = self._asked[stage.name]
         params = proposer.ask(local, number)
-        replicate = stage.spec.replicate(local)
-        self._enter(number, stage.name)
+        replicate, point_id = stage.spec.replicate(local), stage.spec.point_id(params)
+        self._enter(number, stage.name, point_id)
         config = stage.spec.config(number, params, replicate=replicate)
-        return Asked(stage.name, params, stage.spec.point_id(params), replicate, _as_read(config))
+        return Asked(stage.name, params, point_id, replicate, _as_read(config))
 
     def _proposer(self, stage: Stage, params: Mapping[str, Any]) -> Proposer:
         wave = 0 if stage.name == SEARCH else WAVE
         made = self._proposers[stage.name] = Proposer(stages.on_net_of(stage, params), wave)
         return made
 
-    def _enter(self, number: int, stage: str) -> None:
-        if not stages.is_confirm(stage):
+    def _enter(self, number: int, stage: str, point_id: str) -> None:
+        if stages.is_confirm(stage):
+            self._begun[stage, point_id] += 1
+        else:
             self._numbers[number] = self._asked[stage]
         self._asked[stage] += 1
         self._running[stage] += 1
@@ -224,8 +242,7 @@ class Asker:
         """Each point to confirm with the number of its trials so far. Only while no search trial runs."""
         if self._arms is None:
             self._arms = stages.chosen(self._spec, self._stages, self._history)
-        begun = Counter((t.stage, t.point_id) for t in self._history.trials.values() if stages.is_confirm(t.stage))
-        return [(arm, begun[arm.stage, arm.point.point_id]) for arm in self._arms]
+        return [(arm, self._begun[arm.stage, arm.point.point_id]) for arm in self._arms]
 
     def _next_arm(self) -> Chosen | None:
         """The point that has the fewest trials, the better one first: so all have their first seed before a second."""
@@ -237,10 +254,10 @@ class Asker:
         arm = self._next_arm()
         if arm is None:
             return None
-        replicate = sum(stages.is_confirm(trial.stage) for trial in self._history.trials.values())
+        replicate = self._begun.total()
         spec, params = self._stages[arm.stage].spec, dict(arm.point.params)
         config = spec.config(number, params, stage=stages.CONFIRM, replicate=replicate) | {"updates": arm.updates}
-        self._enter(number, arm.stage)
+        self._enter(number, arm.stage, arm.point.point_id)
         return Asked(arm.stage, params, arm.point.point_id, replicate, _as_read(config))
 
 

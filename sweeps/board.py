@@ -6,89 +6,30 @@ taken in trial order and freed slots are filled in trial order, so nothing depen
 With `order: arrival` each report is answered at once. A group without trials waits for its answer until there are some
 for it, perhaps in the next stage, or none will come.
 
+A group whose worker is gone for long is absent: its trials go to groups that have one, which train them to their
+report of the same round before it is settled. So what is decided does not depend on who was lost when.
+
 Everything a round decides is one journal commit, on disk before any answer leaves: no decision is ever acted on
 that a restart would not know.
 """
 
 from __future__ import annotations
 
-import errno
 import math
 import time
-from collections import defaultdict
-from collections.abc import Callable, Collection, Hashable, Mapping
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from sweeps import history, journal
 from sweeps.asking import Asker
+from sweeps.groups import Group, Groups, cost
+from sweeps.judging import Judge
+from sweeps.ledger import Heard, Ledger
+from sweeps.round import Answer, Attached, Entry, Place, Seated, StaleWorkerError
+from sweeps.segments import open_journal
 from sweeps.spec import SweepSpec
-from sweeps.stages import is_confirm, is_search
-from sweeps.stopping import class_of, promote
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """What a worker reports of one trial at one update. `score` is what rungs compare."""
-
-    number: int
-    update: int
-    metrics: Mapping[str, float]
-    score: float
-    wall_s: float
-    diverged_at: int | None = None
-    failed: str | None = None
-    traceback: str = ""
-    returned: bool = False
-    """The trial's own function ended after its last report, which is not repeated here."""
-    init: Mapping[str, float] | None = None
-    """What was measured before the first update."""
-    doomed: str | None = None
-    """Why the trial's net cannot start; at update 0 it was not trained for that."""
-    engine: str | None = None
-    """What trained it, where that is not all that trains its group."""
-
-
-@dataclass(frozen=True, slots=True)
-class Seated:
-    """A trial that a group holds: what it is, its stage, and the update it last reported."""
-
-    stage: str
-    config: dict[str, Any]
-    update: int = 0
-
-    @property
-    def number(self) -> int:
-        """The trial's number."""
-        return int(self.config["number"])
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a group does next: drop these trials, add those, then go on unless `done` or `leave`."""
-
-    drop: tuple[int, ...] = ()
-    new: tuple[Seated, ...] = ()
-    checkpoint: bool = False
-    """Some trial passed a rung in this round."""
-    done: bool = False
-    """No trial is left for this group, and none will come."""
-    leave: bool = False
-    """The sweep is being interrupted: checkpoint and leave."""
-
-
-@dataclass(frozen=True, slots=True)
-class Attached:
-    """A group's place at the board, and the trials it holds."""
-
-    incarnation: int
-    trials: tuple[Seated, ...]
-
-
-class StaleWorkerError(RuntimeError):
-    """A worker that was replaced spoke up; it must end without touching anything."""
+from sweeps.stages import is_confirm
 
 
 class Board:
@@ -101,6 +42,7 @@ class Board:
         guard: called before each write; raises when another driver has taken the sweep over.
         clock: seconds since 1970, for records only; budgets use `timer`.
         timer: monotonic seconds.
+        absent_s: how long a group without worker is waited for before others take its trials over.
     """
 
     def __init__(
@@ -115,54 +57,72 @@ class Board:
         guard: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.time,
         timer: Callable[[], float] = time.monotonic,
+        absent_s: float = 30.0,
     ) -> None:
         self.spec = spec
         self.slots = slots
-        self._guard, self._clock, self._timer = guard, clock, timer
-        self.trouble = ""
-        """What keeps the board waiting, for people to see; empty when nothing does."""
-        self._journal = journal.Journal(folder / "journal.jsonl")
+        self._timer = timer
+        self._journal = open_journal(folder, epoch)
         self.history = history.fold(self._journal.records)
         self._asker = Asker(spec, self.history, self._journal.records)
-        self._unwritten: list[journal.Record] = []
-        self._rungs = spec.rungs()
+        self._journal.records = []  # they are as large as all that was measured, and in the history now
+        self._ledger = Ledger(self._journal, self.history, guard, clock)
+        self._log = self._ledger.log
         self._order = spec.early_stopping.order if spec.early_stopping else "number"
-        self._scores: dict[tuple[int, Hashable], dict[int, float]] = defaultdict(dict)
-        for trial in self.history.trials.values():
-            self._note_scores(trial)
-        self._groups: dict[int, list[int]] = {group: [] for group in range(groups)}
+        self._judge = Judge(spec, self.history.trials.values())
+        self._groups = Groups(groups, timer, absent_s)
+        self._holder: dict[int, int] = {}
+        """Which group holds a running trial."""
         for trial in self.history.trials.values():
             if trial.state == "running":  # a resume may have fewer groups than the crashed run
-                self._groups[trial.group % groups].append(trial.number)
-        self._known: dict[int, set[int]] = {group: set() for group in range(groups)}
-        """The trials that a group's worker has been told of and not yet told to drop."""
-        self._incarnations = dict.fromkeys(self._groups, 0)
-        self._pending: dict[int, tuple[str, list[Entry]]] = {}
-        self._idle: set[int] = set()
-        """Groups that wait for trials."""
-        self._lost: dict[int, str] = {}
+                self._hold(trial.group % groups, trial.number)
+        for group, size in self.history.residents.items():
+            if group < groups:
+                self._groups[group].resident = size
+        self._heard: dict[int, Heard] = {}
+        """What was reported in this round, by trial: group, engine, entry."""
+        self._unheard = set(self._holder)
+        """Trials that a round in order of number still waits for."""
+        self._waiting: set[int] = set()
+        """Groups that wait for an answer."""
+        self._waited_since = 0.0
         self._leaving = False
         self._seated = False
         searched = (trial.wall_s for trial in self.history.trials.values() if not is_confirm(trial.stage))
         self._spent_before = sum(searched) / max(1, groups)
         self._started = timer()
         self._log("open", format=journal.FORMAT, sweep_id=folder.name, epoch=epoch, versions=dict(versions or {}))
-        self._write()
+        self._ledger.write()
 
     # -- what groups call ------------------------------------------------------------------------------------
 
-    def attach(self, group: int) -> Attached:
-        """A group's worker has started, for the first time or again; what it held before is its own."""
+    def enter(self, group: int) -> int:
+        """A worker of a group is being started; returns its incarnation. From now on the one before it is refused."""
+        return self._groups.ended(group).incarnation
+
+    def attach(self, group: int, incarnation: int | None = None, place: Place | None = None) -> Attached:
+        """A group's worker has started, for the first time or again; what it held before is its own.
+
+        Raises:
+            StaleWorkerError: a newer worker has entered this group.
+        """
         if not self._seated:  # one commit for all groups: seats do not depend on who started first
             self._seated = True
             self._fill(self._over())
-            self._write()
-        self._incarnations[group] += 1
-        self._pending.pop(group, None)
-        self._idle.discard(group)
-        self._lost.pop(group, None)
-        self._known[group] = set(self._groups[group])
-        return Attached(self._incarnations[group], tuple(map(self._seat, self._groups[group])))
+            self._unheard = set(self._holder)
+            self._ledger.write()
+        incarnation = self.enter(group) if incarnation is None else incarnation
+        self._refuse_stale(group, incarnation)
+        member = self._groups.began(group)
+        self._unhear(member.held)
+        self._waiting.discard(group)
+        member.told = set(member.held)
+        if place is not None:
+            member.place = place
+            self._log("attach", optional=True, group=group, incarnation=incarnation, host=place.host, node=place.node,
+                      pid=place.pid, device=place.device)  # fmt: skip
+            self._ledger.write()
+        return Attached(incarnation, tuple(map(self._seat, member.held)), member.resident, member.alone)
 
     def report(self, group: int, incarnation: int, engine: str, entries: list[Entry]) -> dict[int, Answer]:
         """Take a group's measurements; return the answers that are due, perhaps to several groups or to none.
@@ -172,46 +132,92 @@ class Board:
         Raises:
             StaleWorkerError: a newer worker has attached to this group.
         """
-        if incarnation != self._incarnations[group]:
-            raise StaleWorkerError(f"group {group}: worker {incarnation} was replaced by {self._incarnations[group]}")
-        assert {entry.number for entry in entries} == self._known[group], "a group reports each of its trials"
-        if entries:
-            self._pending[group] = (engine, entries)
-        elif self._groups[group]:  # they were given to it before it said that it had none
-            return {group: self._answer(group)}
-        else:
-            self._idle.add(group)
-        return self._settle_if_due()
+        self._refuse_stale(group, incarnation)
+        member = self._groups[group]
+        due = member.told - self._heard.keys()
+        assert {entry.number for entry in entries} == due, "a group reports each of its trials"
+        member.reported = self._timer()
+        for entry in entries:
+            self._heard[entry.number] = group, engine, entry
+            self._unheard.discard(entry.number)
+        self._waited_since = self._waited_since if self._waiting else self._timer()
+        self._waiting.add(group)
+        return self._in_between([group]) or self._settle_if_due()
+
+    def fault(self, group: int, cause: str, words: str) -> dict[int, Answer]:
+        """A group's worker died. It is started again, unless it has died too often without getting anything done."""
+        member = self._groups.ended(group)
+        self._waiting.discard(group)
+        if member.lost or member.done:
+            return {}
+        again = member.restarts.died(cause)
+        if cause == "memory":
+            member.resident = max(1, (member.resident or len(member.held)) // 2)
+        member.alone = cause == "bug"
+        self._log_fault(member, cause, words)
+        if not again:
+            return self.lose(group, words)
+        self._ledger.write()
+        return self._released()
 
     def lose(self, group: int, reason: str) -> dict[int, Answer]:
         """A group's worker failed for good: its trials end as failed, the others go on."""
-        self._pending.pop(group, None)
-        self._idle.discard(group)
-        self._lost[group] = reason
-        self._incarnations[group] += 1
-        for number in self._groups[group]:
+        member = self._groups.ended(group)
+        self._waiting.discard(group)
+        member.lost = reason
+        for number in member.held:
+            self._heard.pop(number, None)
+            self._unheard.discard(number)
+            del self._holder[number]
             self._end(number, "failed", f"worker lost: {reason}")
-        self._groups[group], self._known[group] = [], set()
-        self._write()
+        member.held, member.told = [], set()
+        self._ledger.write()
         return self._settle_if_due()
 
-    def leave(self) -> None:
+    def missing(self, group: int, since: float) -> None:
+        """Nothing is heard of a group's worker: whatever it says when it comes back is refused."""
+        self._groups.ended(group, since)
+        self._waiting.discard(group)
+
+    def look(self) -> dict[int, Answer]:
+        """Have the trials of groups that have had no worker for too long taken over; call it about once a second."""
+        if self._leaving:
+            return self._released()
+        if self._order == "number" and not self._waiting:
+            return {}
+        given: set[int] = set()
+        for member in self._groups.absentees():
+            moved, member.held, member.told, member.absent = member.held, [], set(), True
+            for number, group in self._groups.deal(moved, self._cost).items():
+                self._holder[number] = group
+                given.add(group)
+            self._log_fault(member, member.restarts.cause or "infrastructure", "no worker for too long", moved)
+        self._ledger.write()
+        return self._in_between(sorted(given & self._waiting))
+
+    def leave(self) -> dict[int, Answer]:
         """Have every group checkpoint and leave with its next answer."""
         self._leaving = True
+        return self._released()
 
     def extend(self, trials: int) -> None:
         """Grow the budget of a finished sweep."""
         self._log("extend", trials=trials)
         self._asker.extended()
-        self._write()
+        self._ledger.write()
 
     def close(self, reason: str) -> None:
         """Write why the driver leaves and release the journal."""
         self._log("close", reason=reason, **({"note": self.note} if self.note else {}))
-        self._write()
+        self._ledger.write()
         self._journal.close()
 
     # -- what the driver asks --------------------------------------------------------------------------------
+
+    @property
+    def trouble(self) -> str:
+        """What keeps the board waiting, for people to see; empty when nothing does."""
+        return self._ledger.trouble
 
     @property
     def budget(self) -> int:
@@ -226,7 +232,7 @@ class Board:
     @property
     def finished(self) -> bool:
         """Nothing runs and nothing is left to ask for."""
-        return not any(self._groups.values()) and not self._asker.left(self._over())
+        return not self._holder and not self._asker.left(self._over())
 
     @property
     def note(self) -> str:
@@ -236,48 +242,116 @@ class Board:
     @property
     def lost(self) -> dict[int, str]:
         """Groups whose worker failed for good, with the reason."""
-        return dict(self._lost)
+        return self._groups.lost
+
+    @property
+    def over(self) -> bool:
+        """Nothing more will be done: all is finished, given up or left, and no worker is at it."""
+        ended = self._leaving or self.finished or len(self.lost) == len(self._groups)
+        return ended and not any(group.attached for group in self._groups)
+
+    def groups(self) -> list[dict[str, Any]]:
+        """Each group's state, place and trials, as the live table shows them."""
+        return self._groups.status()
+
+    def waiting(self, why: str = "") -> str:
+        """Which groups have no worker, and why; whom a round has waited for too long. In words."""
+        unheard = {self._holder[number] for number in self._unheard} if self._order == "number" else set()
+        waited = self._timer() - self._waited_since if self._waiting else 0.0
+        return self._groups.waiting(why, unheard, waited)
 
     # -- rounds ----------------------------------------------------------------------------------------------
 
     def _settle_if_due(self) -> dict[int, Answer]:
-        holders = {group for group, numbers in self._groups.items() if numbers}
-        if not (self._pending or self._idle) or (self._order == "number" and not holders <= set(self._pending)):
-            return {}
+        if not (self._heard or self._waiting) or (self._order == "number" and self._unheard):
+            return self._released()
         return self._settle()
 
     def _settle(self) -> dict[int, Answer]:
         """Decide a round in trial order, fill freed slots in trial order, write, and only then answer."""
-        pending, self._pending = self._pending, {}
-        waiting, self._idle = pending.keys() | self._idle, set()
-        for group in sorted(pending):
-            self._log_report(group, *pending[group])
-        entries = sorted((e for _, items in pending.values() for e in items), key=lambda entry: entry.number)
+        heard, self._heard = self._heard, {}
+        waiting, self._waiting = self._waiting, set()
+        self._ledger.reports(heard.values())
+        entries = [heard[number][2] for number in sorted(heard)]
         for entry in entries:
-            lost_at = 0 if _skipped(entry) else entry.diverged_at
-            self._note_scores(self.history.trials[entry.number], lost_at)
+            self._judge.note(self.history.trials[entry.number], 0 if entry.skipped else entry.diverged_at)
         over = {} if self._leaving else self._over()
         passed = {entry.number for entry in entries if self._decide(entry, over)}
-        trials = self.history.trials
-        self._groups = {g: [n for n in ns if trials[n].state == "running"] for g, ns in self._groups.items()}
+        self._let_go(heard)
+        for group in {group for group, *_ in heard.values()}:
+            self._groups[group].restarts.progressed()
         if not self._leaving:
-            self._fill(over)
-        self._write()
-        if not self._leaving and any(self._groups.values()) and self._asker.left(over):
-            self._idle = {group for group in waiting if not self._groups[group]}
-        return {group: self._answer(group, passed) for group in sorted(waiting - self._idle)}
+            slots = self._fill(over)
+            self._holder |= self._groups.level(waiting, slots)
+        self._ledger.write()
+        if self._order == "number":
+            self._unheard = set(self._holder)
+        if not self._leaving and self._holder and self._asker.left(over):
+            self._waiting = {group for group in waiting if not self._groups[group].held}
+        return {group: self._answer(group, passed) for group in sorted(waiting - self._waiting)}
 
     def _answer(self, group: int, passed: Collection[int] = ()) -> Answer:
         """Tell a group's worker what has become of its trials, and which it has been given."""
-        held, now = self._known[group], self._groups[group]
-        self._known[group] = set(now)
+        member = self._groups[group]
+        held, now = member.told, set(member.held)
+        member.told = now
+        if not now or self._leaving:
+            self._groups.left(group)
         return Answer(
-            drop=tuple(sorted(held - set(now))),
-            new=tuple(self._seat(number) for number in now if number not in held),
-            checkpoint=any(number in passed for number in held if number in now),
+            drop=tuple(sorted(held - now)),
+            new=tuple(self._seat(number) for number in member.held if number not in held),
+            checkpoint=any(number in passed for number in held & now),
             done=not now,
             leave=self._leaving,
         )
+
+    def _in_between(self, groups: Iterable[int]) -> dict[int, Answer]:
+        """Have groups that wait train what they were given since, which the round still waits for."""
+        answers = {}
+        for member in (self._groups[group] for group in groups):
+            new = [n for n in member.held if n not in member.told and n not in self._heard]
+            old, kept = member.told - set(member.held), member.told & set(member.held)
+            if new and not self._leaving and (self._order == "number" or not kept):
+                seats = tuple(map(self._seat, new))
+                answers[member.number] = Answer(tuple(sorted(old)), seats, only_new=bool(kept))
+                member.told = kept | set(new)
+                self._waiting.discard(member.number)
+        return answers
+
+    def _released(self) -> dict[int, Answer]:
+        """When all are to leave, nobody waits for a group that has no worker: what it lacks is done after a resume."""
+        if not self._leaving:
+            return {}
+        if self._order == "number" and all(self._groups[self._holder[number]].attached for number in self._unheard):
+            return {}
+        waiting, self._waiting = self._waiting, set()
+        for group in waiting:
+            self._groups.left(group)
+        return {group: Answer(leave=True) for group in sorted(waiting)}
+
+    # -- who holds what --------------------------------------------------------------------------------------
+
+    def _hold(self, group: int, number: int) -> None:
+        self._groups[group].held.append(number)
+        self._holder[number] = group
+
+    def _let_go(self, numbers: Iterable[int]) -> None:
+        """Free the slots of those of these trials that have ended."""
+        ended = [number for number in numbers if self.history.trials[number].state != "running"]
+        for group in {self._holder.pop(number) for number in ended}:
+            held = self._groups[group].held
+            self._groups[group].held = [n for n in held if self.history.trials[n].state == "running"]
+
+    def _unhear(self, numbers: Iterable[int]) -> None:
+        """Forget what was reported of trials in this round: a new worker reports them again."""
+        for number in numbers:
+            self._heard.pop(number, None)
+            self._unheard.add(number)
+
+    def _refuse_stale(self, group: int, incarnation: int) -> None:
+        now = self._groups[group].incarnation
+        if incarnation != now:
+            raise StaleWorkerError(f"group {group}: worker {incarnation} was replaced by {now}")
 
     def _seat(self, number: int) -> Seated:
         trial = self.history.trials[number]
@@ -290,7 +364,7 @@ class Board:
             self._end(entry.number, "failed", entry.failed, traceback=entry.traceback)
         elif entry.returned:
             self._end(entry.number, "complete", f"its trainer ended it at update {trial.updates}")
-        elif _skipped(entry):
+        elif entry.skipped:
             self._end(entry.number, "skipped", entry.doomed or "")
         elif entry.diverged_at is not None:
             self._end(entry.number, "diverged", f"not finite at update {entry.diverged_at}", updates=entry.diverged_at)
@@ -300,7 +374,7 @@ class Board:
             self._end(entry.number, "complete", f"target: {target.metric} below {target.below:g}")
         elif entry.update >= trial.config["updates"]:
             self._end(entry.number, "complete")
-        elif is_search(trial.stage) and entry.update in self._rungs and not self._promoted(trial, entry):
+        elif self._judge.judges(trial, entry.update) and not self._promoted(trial, entry):
             pass
         elif trial.stage in over:
             self._end(entry.number, "stopped", over[trial.stage])
@@ -308,69 +382,38 @@ class Board:
 
     def _promoted(self, trial: history.Trial, entry: Entry) -> bool:
         """Judge a trial at a rung; end it if it does not pass."""
-        stopping = self.spec.early_stopping
-        assert stopping is not None, "rungs without early stopping"
-        scores = self._scores[entry.update, self._class_of(trial)]
-        if promote(entry.number, entry.score, scores.items(), stopping.factor, self.spec.mode, stopping.order):
+        if self._judge.passes(trial, entry.update, entry.score):
             self._log("promote", trial=entry.number, update=entry.update)
             return True
         self._end(entry.number, "stopped", f"rung {entry.update}: not among the best", rung=entry.update)
         return False
 
-    def _fill(self, over: Collection[str]) -> None:
-        """Ask for a trial for each free slot, each given to the group that has least to compute."""
-        load = {g: sum(_cost(self.history.trials[n].config) for n in ns) for g, ns in self._groups.items()}
-        live = [group for group in self._groups if group not in self._lost]
-        slots = self._asker.slots(self.slots, len(live), over)
-        while free := [group for group in live if len(self._groups[group]) < slots]:
+    def _fill(self, over: Collection[str]) -> int:
+        """Ask for a trial for each free slot, each given to the group that has least to compute; returns the slots."""
+        able = [group for group in self._groups if group.open]
+        slots = self._asker.slots(self.slots, len(able), over)
+        free = [group for group in able if len(group.held) < slots]
+        load = {group.number: sum(map(self._cost, group.held)) for group in free}
+        while free:
             number = len(self.history.trials)
             asked = self._asker.next(number, over)
             if asked is None:
-                return
-            group = min(free, key=lambda g: (load[g], g))
-            load[group] += _cost(asked.config)
-            self._groups[group].append(number)
+                break
+            group = min(free, key=lambda one: (load[one.number], one.number))
+            load[group.number] += cost(asked.config)
+            self._hold(group.number, number)
+            if len(group.held) >= slots:
+                free.remove(group)
             self._log("ask", trial=number, params=asked.params, config=asked.config, stage=asked.stage,
-                      replicate=asked.replicate, point_id=asked.point_id, group=group)  # fmt: skip
+                      replicate=asked.replicate, point_id=asked.point_id, group=group.number)  # fmt: skip
+        return slots
 
     # -- records ---------------------------------------------------------------------------------------------
 
-    def _log(self, kind: str, **fields: Any) -> None:
-        record = {"type": kind, "time": self._clock(), **fields}
-        self.history.apply(record)
-        self._unwritten.append(record)
-
-    def _write(self) -> None:
-        """Commit what was logged. Memory is ahead of the disk here, so a full disk is waited out, never skipped."""
-        while self._unwritten:
-            self._guard()
-            try:
-                self._journal.append(self._unwritten)
-            except OSError as error:
-                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                    raise
-                self.trouble = f"{self._journal.path}: {error.strerror}; waiting for room"
-                time.sleep(1.0)
-            else:
-                self._unwritten, self.trouble = [], ""
-
-    def _log_report(self, group: int, engine: str, entries: list[Entry]) -> None:
-        rows = []
-        for entry in entries:
-            if entry.failed is not None or entry.returned or _skipped(entry):
-                continue
-            row = {
-                "trial": entry.number,
-                "update": entry.update,
-                "metrics": _numbers(entry.metrics),
-                "score": journal.number(entry.score),
-                "wall_s": entry.wall_s,
-            }
-            own = entry.engine if entry.engine != engine else None
-            extra = {"init": entry.init and _numbers(entry.init), "doomed": entry.doomed, "engine": own}
-            rows.append(row | {key: value for key, value in extra.items() if value})
-        if rows:
-            self._log("report", group=group, engine=engine, trials=rows)
+    def _log_fault(self, member: Group, cause: str, words: str, moved: Sequence[int] = ()) -> None:
+        resident = {"resident": member.resident} if cause == "memory" else {}
+        self._log("fault", optional=True, group=member.number, incarnation=member.incarnation, cause=cause, words=words,
+                  moved=list(moved), **resident)  # fmt: skip
 
     def _end(
         self,
@@ -395,40 +438,9 @@ class Board:
 
     # -- small parts -----------------------------------------------------------------------------------------
 
-    def _class_of(self, trial: history.Trial) -> Hashable:
-        stopping = self.spec.early_stopping
-        return class_of(trial.params, stopping.compare_within if stopping else None)
-
-    def _note_scores(self, trial: history.Trial, lost_at: int | None = None) -> None:
-        """Enter a trial's scores at its rungs; one that diverged or was skipped is the worst where it never came."""
-        if not is_search(trial.stage):
-            return
-        ended_at = trial.updates if trial.state in ("diverged", "skipped") else lost_at
-        for rung in self._rungs:
-            if ended_at is not None and ended_at <= rung:
-                self._scores[rung, self._class_of(trial)][trial.number] = math.nan
-                return
-            if rung in trial.scores:
-                self._scores[rung, self._class_of(trial)][trial.number] = trial.scores[rung]
+    def _cost(self, number: int) -> float:
+        return cost(self.history.trials[number].config)
 
     def _over(self) -> dict[str, str]:
         """Search stages whose time is used up, each with the reason in words."""
         return self._asker.over(self._timer() - self._started + self._spent_before, len(self._groups))
-
-
-def _skipped(entry: Entry) -> bool:
-    """Whether a trial was not trained because its net cannot start."""
-    return entry.doomed is not None and not entry.update
-
-
-def _numbers(metrics: Mapping[str, float]) -> dict[str, Any]:
-    """Metrics as JSON has them."""
-    return {name: journal.number(value) for name, value in metrics.items()}
-
-
-def _cost(config: Mapping[str, Any]) -> float:
-    """Arithmetic of one update of a trial, to balance groups by; nothing is known of a trainer of the user's own."""
-    if "net" not in config:
-        return 1.0
-    widths = config["net"]["widths"]
-    return float(config["batch"] * sum(a * b for a, b in pairwise(widths)))

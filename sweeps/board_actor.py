@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from pathlib import Path
 from typing import Any
 
 import ray
 
 from sweeps import lease, status
-from sweeps.board import Answer, Attached, Board, Entry
+from sweeps.board import Board
+from sweeps.round import Answer, Attached, Entry
 from sweeps.spec import SweepSpec
 from sweeps.versions import versions
+
+USAGE_S = 300.0  # what a worker said longer ago may be of one that is no more
 
 
 @ray.remote(num_cpus=0, max_restarts=0)
@@ -20,8 +24,12 @@ class BoardActor:
     """Serves one `Board`. A report is answered when its round is settled; meanwhile the caller waits."""
 
     def __init__(self, folder: str, spec: dict[str, Any], groups: int, slots: int, epoch: int, extend: int) -> None:
+        holder = lease.Guard(Path(folder), epoch)
+
         def guard() -> None:
-            if lease.read(Path(folder)).get("epoch") != epoch:
+            try:
+                holder.check()
+            except lease.StaleWriter:
                 os._exit(1)  # another driver owns the sweep: nothing may be written or answered any more
 
         self._board = Board(
@@ -32,6 +40,8 @@ class BoardActor:
             self._board.extend(extend)
         self._waiting: dict[int, asyncio.Future[Answer]] = {}
         self._meter = status.Meter()
+        self._lag: float | None = None
+        self._usage: dict[int, tuple[float, dict[str, Any]]] = {}
 
     async def ready(self) -> int:
         """The actor's process id, once the journal is replayed."""
@@ -48,8 +58,15 @@ class BoardActor:
         """See `Board.report`; waits until the round is settled."""
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting[group] = future
-        self._deliver(self._board.report(group, incarnation, engine, entries))
+        arrived = time.monotonic()
+        answers = self._board.report(group, incarnation, engine, entries)
+        self._deliver(answers)
+        self._lag = time.monotonic() - arrived if answers else self._lag
         return await future
+
+    async def use(self, group: int, usage: dict[str, Any]) -> None:
+        """A worker says what it uses of its machine."""
+        self._usage[group] = time.monotonic(), usage
 
     async def lose(self, group: int, reason: str) -> None:
         """See `Board.lose`."""
@@ -61,7 +78,9 @@ class BoardActor:
 
     async def status(self) -> dict[str, Any]:
         """What the live table shows."""
-        return status.status(self._board, self._meter)
+        known = time.monotonic() - USAGE_S
+        usage = {group: used for group, (at, used) in self._usage.items() if at >= known}
+        return {**status.status(self._board, self._meter), "lag_s": self._lag, "usage": usage}
 
     async def outcome(self) -> tuple[bool, dict[int, str]]:
         """Whether the sweep is finished, and the groups that were lost for good."""

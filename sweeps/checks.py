@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from sweeps import checks_baselines, checks_hf, checks_model, checks_reports, checks_trainer
+from sweeps import checks_baselines, checks_hf, checks_model, checks_reports, checks_trainer, places
 from sweeps.checks_model import init_of, shape_of, values_of
 from sweeps.errors import Problem, nearest
 from sweeps.parameters import TUNABLE, Choice, Fixed, Float, Int
@@ -60,6 +60,8 @@ def problems(spec: Fields) -> Iterator[Problem]:
     if spec.mlflow.uri and re.search(r"://[^/@]*:[^/@]*@", spec.mlflow.uri):
         wrong = "a password here would be stored with every result"
         yield Problem("mlflow.uri", wrong, allowed="a URI without one; set MLFLOW_TRACKING_URI for the one with it")
+    if (url := places.url_of(spec.storage)) is not None and (wrong_there := places.wrong_with(url)) is not None:
+        yield Problem("storage", wrong_there[0], places.shown(spec.storage), wrong_there[1])
     if spec.resources.device == "cuda" and not spec.resources.gpu:
         yield Problem(
             "resources.gpu", "device cuda, but workers reserve no GPU", spec.resources.gpu, "a number above 0"

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweeps import reading, stages
+from sweeps import places, reading, remote, stages
 from sweeps.errors import Problem, ProblemsError
 from sweeps.history import Trial, trial_id
 from sweeps.parameters import TUNABLE
@@ -53,10 +53,10 @@ def stored_state(folder: Path, start: Start) -> bytes:
     from sweeps import history
 
     name, path = trial_id(start.trial), state_path(folder, start.trial, start.at)
-    if path.exists():
+    if remote.want(path, folder):
         return path.read_bytes()
-    kept = {int(path.stem.rpartition("-")[2]) for path in (folder / "states").glob(f"{name}-*.npz")}
-    if model_path(folder, start.trial).exists():
+    kept = {int(stem.rpartition("-")[2]) for stem in remote.stems(folder, "states") if stem.startswith(f"{name}-")}
+    if remote.want(model_path(folder, start.trial), folder):
         last = history.load(folder).trials[start.trial].updates
         if last == start.at:
             return model_path(folder, start.trial).read_bytes()
@@ -74,6 +74,7 @@ def read_start(folder: Path, spec: SweepSpec) -> TrialState | None:
         return None
     from trainers.checkpoint import unpack
 
+    remote.want(folder / START, folder)
     (state,) = unpack((folder / START).read_bytes()).values()
     return state
 
@@ -101,7 +102,12 @@ def spec_of(
     plain, total = parent.model_dump(mode="json"), parent.training.updates if updates is None else at + updates
     step = -(-parent.training.updates // parent.training.reports)
     training = {**plain["training"], "updates": total, "reports": max(1, total // step), "keep": []}
-    start = {"sweep": str(folder), "trial": trial.number, "at": at, "replicate": trial.replicate}
+    start = {
+        "sweep": places.remote_of(folder) or str(folder),
+        "trial": trial.number,
+        "at": at,
+        "replicate": trial.replicate,
+    }
     data = {
         **plain,
         "name": f"{parent.name[:75]}-fork",

@@ -9,6 +9,9 @@ Record types (each has `type`, most have `time`, seconds since 1970):
 | report | group, engine, trials: [{trial, update, metrics: {name: value}, score, wall_s, init?, doomed?, engine?}] |
 | promote | trial, update: the trial passed the rung at that update |
 | end | trial, state, reason, stopped_at_rung, objective, updates, work, wall_s, engine, group |
+| retry | trials: failed ones, by number, that train again |
+| attach | group, incarnation, host, node, pid, device: a worker of a group trains from now on |
+| fault | group, incarnation, cause, words, moved, resident?: a worker died, or its trials went to other groups |
 | extend | trials: the budget grew by so many |
 | close | reason: finished, interrupted, budget; perhaps note: what could not be done |
 """
@@ -21,7 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from sweeps import journal
+from sweeps.cost import Held
 from sweeps.stages import is_confirm
+from sweeps.tally import Tally
 
 END_STATES = ("complete", "stopped", "diverged", "failed", "skipped")
 
@@ -87,8 +92,14 @@ class History:
     """Whether points are being confirmed, so that a search that ran out of time is over; extending opens it again."""
     closed: str | None = None
     """Why the last driver left: finished, interrupted, budget; None while one runs or after a crash."""
+    residents: dict[int, int] = field(default_factory=dict)
+    """How many trials of a group may be in memory at once, where they turned out to be too many."""
     note: str = ""
     """What the last driver could not do, in words, such as confirm points of a search that found none."""
+    tally: Tally = field(default_factory=Tally)
+    """Counts of the trials, kept while they change."""
+    held: Held = field(default_factory=Held)
+    """For how long workers held their places."""
 
     def apply(self, record: journal.Record) -> None:
         """Fold in one record.
@@ -97,11 +108,14 @@ class History:
             JournalError: an unknown type or a newer format.
         """
         handler = _HANDLERS.get(record["type"])
+        if handler is None and record.get("optional"):  # of a newer musweep, which says that we can do without
+            return
         if handler is None:
             raise journal.JournalError(
                 f"journal record of unknown type {record['type']!r}: written by a newer musweep?"
             )
         handler(self, record)
+        self.held.apply(record)
 
 
 def _open(history: History, record: journal.Record) -> None:
@@ -115,7 +129,7 @@ def _open(history: History, record: journal.Record) -> None:
 
 
 def _ask(history: History, record: journal.Record) -> None:
-    history.trials[record["trial"]] = Trial(
+    trial = history.trials[record["trial"]] = Trial(
         number=record["trial"],
         params=record["params"],
         config=record["config"],
@@ -125,6 +139,7 @@ def _ask(history: History, record: journal.Record) -> None:
         group=record["group"],
         asked_at=record["time"],
     )
+    history.tally.asked(trial)
     history.confirming = history.confirming or is_confirm(record["stage"])
 
 
@@ -132,6 +147,7 @@ def _report(history: History, record: journal.Record) -> None:
     for entry in record["trials"]:
         trial = history.trials[entry["trial"]]
         update = entry["update"]
+        history.tally.reported(trial, update, entry["wall_s"])
         trial.metrics[update] = {name: float(value) for name, value in entry["metrics"].items()}
         if "init" in entry:
             trial.metrics[0] = {name: float(value) for name, value in entry["init"].items()}
@@ -141,14 +157,18 @@ def _report(history: History, record: journal.Record) -> None:
         trial.wall_s += entry["wall_s"]
         trial.walls[update] = trial.wall_s
         trial.engine = entry.get("engine", record["engine"])
+        trial.group = record["group"]
 
 
 def _promote(history: History, record: journal.Record) -> None:
-    history.trials[record["trial"]].promoted.add(record["update"])
+    trial = history.trials[record["trial"]]
+    history.tally.promoted(trial, record["update"])
+    trial.promoted.add(record["update"])
 
 
 def _end(history: History, record: journal.Record) -> None:
     trial = history.trials[record["trial"]]
+    updates, seconds = trial.updates, trial.wall_s
     trial.state = record["state"]
     trial.reason = record["reason"]
     trial.traceback = record.get("traceback", "")
@@ -162,6 +182,27 @@ def _end(history: History, record: journal.Record) -> None:
     trial.engine = record["engine"]
     trial.group = record["group"]
     trial.ended_at = record["time"]
+    history.tally.ended(trial, updates, seconds)
+
+
+def _retry(history: History, record: journal.Record) -> None:
+    """Failed trials train again: what they measured stays, how they ended is forgotten."""
+    for place, number in enumerate(record["trials"]):
+        trial = history.trials[number]
+        history.tally.retried(trial)
+        trial.group = place  # in turn, lest one group gets all
+        trial.state, trial.reason, trial.traceback = "running", "", ""
+        trial.stopped_at_rung = trial.objective = trial.ended_at = None
+        trial.work = 0.0
+
+
+def _attach(history: History, record: journal.Record) -> None:
+    """A group's worker has started: said for people."""
+
+
+def _fault(history: History, record: journal.Record) -> None:
+    if "resident" in record:
+        history.residents[record["group"]] = record["resident"]
 
 
 def _extend(history: History, record: journal.Record) -> None:
@@ -179,6 +220,9 @@ _HANDLERS = {
     "report": _report,
     "promote": _promote,
     "end": _end,
+    "retry": _retry,
+    "attach": _attach,
+    "fault": _fault,
     "extend": _extend,
     "close": _close,
 }

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from sweeps import remote
 from sweeps.spec import SweepSpec
 from sweeps.store import write_diagnostics
 from trainers.diagnostics import EXAMPLES, Diagnostics, summary
@@ -69,5 +70,10 @@ class Insight:
             for number, one in self._trials.diagnose(numbers, what, self._examples).items():
                 found[number, update] = one
         if found:
-            write_diagnostics(self._folder, f"group-{self._group:03d}-{time.time_ns():020d}", found)
+            remote.patiently("diagnostics are not stored", lambda: self._store(found))
         return {number: summary(one) for (number, _), one in found.items()}
+
+    def _store(self, found: Mapping[tuple[int, int], Diagnostics]) -> None:
+        part = write_diagnostics(self._folder, f"group-{self._group:03d}-{time.time_ns():020d}", found)
+        if part is not None:
+            remote.keep(part, self._folder)

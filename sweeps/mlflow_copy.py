@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeps import tracked, tracked_comparison
+from sweeps.cost import bill
 from sweeps.history import History, Trial
 from sweeps.mlflow_verdict import Verdict
 from sweeps.store import atomic_write
@@ -68,7 +69,7 @@ class Copy:
             return
         if not self._known:
             self._look(history)
-        self._begin(history)
+        self._begin(history, final)
         over = final or history.closed is not None
         if over:
             self._verdict.refresh(history)
@@ -78,6 +79,8 @@ class Copy:
         else:
             for trial in left:
                 go_on()
+                if not over:
+                    self._renew(history)
                 self._push_trial(follower, trial, over)
         if over:
             self._settle(history, go_on)
@@ -181,7 +184,7 @@ class Copy:
             or tracked.differs(tracked.last_metrics(trial, self.spec), run.data.metrics)
         )
 
-    def _begin(self, history: History) -> None:
+    def _begin(self, history: History, final: bool) -> None:
         """Have a parent run that is RUNNING while a driver lives, with a fresh sign of life."""
         client, now = self.client, time.time()
         if not self.parent:
@@ -191,10 +194,16 @@ class Copy:
             self.parent = client.create_run(self._experiment_id, start, tags, history.sweep_id).info.run_id
             self._status = "RUNNING"
             self.client.write(self.parent, params=tracked.sweep_params(self.spec))
-        elif history.closed is None and self._status != "RUNNING" and not self._repair:
+        elif history.closed is None and self._status != "RUNNING" and not final:
             client.update_run(self.parent, status="RUNNING")
             self.client.write(self.parent, tags=tracked.sweep_tags(history, self.spec))
             self._status = "RUNNING"
+        if not final:
+            self._renew(history)
+
+    def _renew(self, history: History) -> None:
+        """Give the parent run a sign of life, now and then: a trial can take MLflow seconds, and there can be many."""
+        now = time.time()
         if history.closed is None and now - self._leased_at > LEASE_S / 3:
             self.client.write(self.parent, tags={"musweep.lease_until": f"{now + LEASE_S:.0f}"})
             self._leased_at = now
@@ -229,9 +238,11 @@ class Copy:
             run_id = self.client.create_run(self._experiment_id, start, tags, trial.id).info.run_id
             self._children[uid] = run_id, "RUNNING"
             tags = {}  # they went with the creation
-        elif status == "KILLED" and trial.state == "running" and not over:  # interrupted, now resumed
+        elif status in ("KILLED", "FAILED") and trial.state == "running" and not over:  # interrupted, now resumed
             self.client.update_run(run_id, status="RUNNING")
             self._children[uid] = run_id, "RUNNING"
+        if status == "FAILED" and trial.state != "failed":  # it was retried
+            tags = {"musweep.reason": "", **tags}
         sent = self._sent.get(trial.number)
         times = follower.times.get(trial.number, {})
         fresh = sorted(set(trial.metrics) - (sent or set()))
@@ -284,7 +295,11 @@ class Copy:
             for t in trials
             if t.state == "complete" and t.objective is not None and tracked.role(t.stage) == "search"
         ]
-        points = [("trials", float(len(trials)), tracked.millis(end), len(trials))]
+        cost = bill(self.spec, history.held, sum(trial.wall_s for trial in trials))
+        points = [
+            ("trials", float(len(trials)), tracked.millis(end), len(trials)),
+            (f"{cost.kind.lower()}_seconds", cost.held, tracked.millis(end), len(trials)),
+        ]
         if objectives:
             best = max(objectives) if self.spec.get("mode") == "max" else min(objectives)
             points.append(("best_objective", best, tracked.millis(end), len(trials)))

@@ -7,10 +7,8 @@ import os
 from dataclasses import replace
 from typing import Any
 
-from sweeps import forks
-from sweeps.board import Answer, Entry, Seated
+from sweeps.round import Answer, Entry, Seated
 from sweeps.spec import SweepSpec
-from sweeps.store import atomic_write
 from sweeps.worker import GroupWorker, words
 
 
@@ -87,7 +85,8 @@ class OwnWorker(GroupWorker):
 
     def _restore(self, trials: tuple[Seated, ...]) -> None:
         """Start each trial from its newest state that is not ahead of the journal; what was heard passes unheard."""
-        states = self._read_checkpoints({seated.number: seated.update for seated in trials if seated.update})
+        states = self._checkpoints.read({seated.number: seated.update for seated in trials if seated.update})
+        self._mark("seated", [seated.number for seated in trials])
         for seated in trials:
             number = seated.number
             self._seat(seated, states.get(number))
@@ -107,10 +106,6 @@ class OwnWorker(GroupWorker):
 
     def _keep_state(self, number: int) -> None:
         """Keep the last state of a trial that is complete, for `musweep export --model`."""
-        from trainers.checkpoint import pack
-
         state = self._trials.state(number)
         if state is not None:
-            path = forks.model_path(self._folder, number)
-            path.parent.mkdir(exist_ok=True)
-            atomic_write(path, pack({number: state}))
+            self._checkpoints.keep_model(number, state)

@@ -6,6 +6,7 @@ The choices are written into `spec.json`; a resume or a rerun reads them there a
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from itertools import product
 from pathlib import Path
@@ -19,6 +20,7 @@ from sweeps.versions import versions
 
 if TYPE_CHECKING:
     from trainers.config import TrialConfig
+    from trainers.memory import Memory
 
 MODEL_BASED = ("tpe", "gp", "cmaes")
 LARGEST_GROUP = 64
@@ -42,10 +44,26 @@ class Resolved:
     """The task's objectives of a constant output (`trainers.trivial`), on the examples of confirmed trials."""
     data: dict[str, Any] = field(default_factory=dict)
     """What was trained on: `source` in words, `look_alike`, `train_examples` (0 where they are drawn online)."""
+    memory: dict[str, int] = field(default_factory=dict)
+    """Bytes of a worker without trials and of each trial, if they were measured (`trainers.memory`)."""
+
+    @property
+    def worker_bytes(self) -> int:
+        """What a full worker takes; 0 if that was not measured."""
+        return self.memory["process"] + self.group_size * self.memory["trial"] if self.memory else 0
 
 
-def resolve(folder: Path, spec: SweepSpec) -> Resolved:
+Choose = Callable[[SweepSpec, int | None], Resolved]
+
+
+def resolve(folder: Path, spec: SweepSpec, fit: int | None = None, chooser: Choose | None = None) -> Resolved:
     """Read the folder's choices, or make and store them.
+
+    Args:
+        folder: the sweep folder.
+        spec: its spec.
+        fit: how many workers there is room for; None: what this machine has.
+        chooser: `choose` where the trials will train; None: here.
 
     Raises:
         SpecError: the data do not suit the spec.
@@ -58,7 +76,7 @@ def resolve(folder: Path, spec: SweepSpec) -> Resolved:
     data = folders.read_spec_file(folder)
     if data.get("resolved"):
         return Resolved(**data["resolved"])
-    resolved = choose(spec)
+    resolved = (chooser or choose)(spec, fit)
     folders.write_spec_file(folder, {**spec.model_dump(mode="json"), "resolved": asdict(resolved)})
     return resolved
 
@@ -72,13 +90,45 @@ def places(folder: Path, spec: SweepSpec) -> tuple[int, int]:
     return workers, _group_size(spec, workers)
 
 
-def choose(spec: SweepSpec) -> Resolved:
-    """Choose for this machine; takes about half a second for each shape."""
-    workers = _workers(spec)
+def choose(spec: SweepSpec, fit: int | None = None, *, probe: bool = False) -> Resolved:
+    """Choose for this machine; takes about half a second for each shape.
+
+    Args:
+        spec: what to choose for.
+        fit: how many workers there is room for; None: what this machine has.
+        probe: measure what trials take of memory, too, and let no group be larger than fits.
+    """
+    workers = _workers(spec, fit)
     size = _group_size(spec, workers)
-    device = _device(spec)
-    engines, seconds = ({}, {}) if spec.trainer else _engines(spec, size, device)
-    return Resolved(workers, size, device, engines, seconds, versions(), *known_of_data(spec))
+    where = device(spec)
+    engines, seconds = ({}, {}) if spec.trainer else _engines(spec, size, where)
+    memory = _memory(spec, engines, where) if probe and engines else None
+    if memory is not None and spec.search.group_size == "auto":
+        size = min(size, memory.fits(_share_bytes(spec, memory)))
+    told = {} if memory is None else {"process": memory.process, "trial": memory.trial}
+    return Resolved(workers, size, where, engines, seconds, versions(), *known_of_data(spec), told)
+
+
+def _memory(spec: SweepSpec, engines: dict[str, str], where: str) -> Memory | None:
+    """What trials of the largest shape take; None where this system does not tell."""
+    from trainers.memory import measure
+    from trainers.tasks import load
+
+    key, config = max(shapes(spec).items(), key=lambda item: item[1].net.parameters)
+    try:
+        return measure(config, load(spec.task.name, spec.task.settings), engines[key], where,
+                       spec.training.eval_examples)  # fmt: skip
+    except OSError:
+        return None
+
+
+def _share_bytes(spec: SweepSpec, memory: Memory) -> float:
+    """What a worker may take: its part of the GPU, or of this machine by its part of the cores; a tenth is left."""
+    import psutil
+
+    if memory.device:
+        return 0.9 * memory.device * min(1.0, spec.resources.gpu)
+    return 0.9 * float(psutil.virtual_memory().total) / max(1, cores() // max(1, int(spec.resources.cpu)))
 
 
 def known_of_data(spec: SweepSpec) -> tuple[dict[str, float], dict[str, Any]]:
@@ -105,16 +155,19 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _device(spec: SweepSpec) -> str:
+def device(spec: SweepSpec) -> str:
+    """Where trials train."""
     if spec.resources.device != "auto":
         return spec.resources.device
     return "cuda" if spec.resources.gpu > 0 else "cpu"
 
 
-def _workers(spec: SweepSpec) -> int:
+def _workers(spec: SweepSpec, fit: int | None = None) -> int:
     if spec.resources.workers != "auto":
         return int(spec.resources.workers)
-    return max(1, min(cores() // max(1, int(spec.resources.cpu)), stages.at_once(spec)))
+    if fit is None:
+        fit = cores() // max(1, int(spec.resources.cpu))
+    return max(1, min(fit, stages.at_once(spec)))
 
 
 def _group_size(spec: SweepSpec, workers: int) -> int:

@@ -18,6 +18,7 @@ from sweeps.modules import PLACE
 from sweeps.parameters import KINDS, Choice, Fixed, Float, Int, Scalar, expand
 from sweeps.schema_baselines import Baseline, Compare, Confirm
 from sweeps.schema_diagnostics import DiagnosticsField, DoomedField
+from sweeps.schema_search import Search
 from sweeps.schema_trial import Model, Task, Training
 from sweeps.schema_values import (
     AutoOrCount,
@@ -28,30 +29,12 @@ from sweeps.schema_values import (
     Tunable,
     refuse,
     rung_updates,
-    scalar,
     whole,
 )
 from sweeps.space import Space
 from trainers.tasks.options import TaskError, info
 
 _AUTO = Literal["auto"]
-
-
-class Search(Section):
-    """Who proposes points, and from which seed."""
-
-    algorithm: Literal["tpe", "random", "qmc", "grid", "gp", "cmaes"] = "tpe"
-    """The sampler; qmc is a scrambled Sobol sequence."""
-    seed: Seed = 0
-    """Seed of everything in the sweep: proposals, initial weights, order of batches."""
-    group_size: AutoOrCount = "auto"
-    """Trials that train together in one worker; auto suits machine and budget."""
-    seeds: Count = 1
-    """Replicates per point, each with its own weights and batches."""
-    points: list[dict[str, Annotated[Scalar, BeforeValidator(scalar)]]] = Field(default_factory=list)
-    """Points to try first; what a point leaves out is sampled."""
-    grid: dict[str, Count] = Field(default_factory=dict)
-    """For algorithm grid: how many values of each range to try, both ends among them."""
 
 
 class Budget(Section):

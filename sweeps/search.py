@@ -19,10 +19,12 @@ from optuna.trial import FrozenTrial, TrialState
 from sweeps import designs
 from sweeps.history import END_STATES, trial_id
 from sweeps.journal import Record
-from sweeps.parameters import Float, Internal
+from sweeps.learnt import Learnt, distribution
+from sweeps.parameters import Float
 from sweeps.space import Params, point_id
 from sweeps.spec import SweepSpec
 from sweeps.stages import SEARCH
+from sweeps.window import AUTO
 from trainers.config import SeedConfig
 
 _log = logging.getLogger(__name__)
@@ -31,22 +33,8 @@ STARTUP = {"tpe": 10, "gp": 10, "cmaes": 1}
 """How many trials must have ended before an algorithm's model speaks; until then a Sobol sequence does."""
 _DESIGNS = ("random", "qmc", "grid")
 _RETRIES = 3
-_STUDY = "sweep"
-
-
-class _Memory(optuna.storages.InMemoryStorage):  # type: ignore[misc]
-    """Optuna's storage in memory, except that what samplers note of the trial they propose waits in `notes`.
-
-    CMA-ES keeps its state there. TPE and GP note values of parameters that may turn out inactive; a rebuilt
-    study could not know those, so they are dropped.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.notes: dict[str, Any] = {}
-
-    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:  # noqa: ARG002 - Optuna's signature
-        self.notes[key] = value
+_DRAWS = 100
+"""Random points to look at for one that was not tried, in a space too large to list."""
 
 
 class Proposer:
@@ -62,40 +50,43 @@ class Proposer:
     """
 
     def __init__(self, spec: SweepSpec, wave: int = 0) -> None:
-        optuna.logging.set_verbosity(optuna.logging.ERROR)  # its hints on samplers are no help to a user here
         self._space, self._search = spec.space, spec.search
         self._seed, self._seeds = spec.search.seed, spec.search.seeds
         self._algorithm = spec.search.algorithm
-        self._worst = math.inf if spec.mode == "min" else -math.inf
-        self._storage = _Memory()
-        self._study = optuna.create_study(
-            storage=self._storage,
-            study_name=_STUDY,
-            sampler=optuna.samplers.RandomSampler(seed=0),  # never asked: samplers are made per trial
-            direction="minimize" if spec.mode == "min" else "maximize",
-        )
-        self._study_id = self._storage.get_study_id_from_name(_STUDY)
-        self._distributions = {name: _distribution(shape) for name, shape in self._space.internal().items()}
+        window = spec.search.window if self._algorithm == "tpe" else None
+        self._learnt = Learnt(spec.space, spec.mode == "min", AUTO if window == "auto" else window)
+        self._distributions = self._learnt.distributions
         self._groups = self._conditions()
-        self._points: list[Params] = [dict(point) for point in spec.search.points or ()]
+        self._points: list[Params] = [dict(point) for point in spec.search.started]
         self._grid = self._grid_after_points() if self._algorithm == "grid" else None
-        self._nodes = designs.finite(self._space) if self._grid is None else None
+        self._left = self._untried()
         self._asked: dict[int, Params] = {}
         self._places: dict[int, int] = {}  # number -> number in the study
         self._names: dict[int, int] = {}  # number -> the sweep's number
         self._seen: set[str] = set()
         self._wave = wave
         self._untold: dict[int, tuple[str, float | None, Mapping[int, float]]] = {}  # what the next wave will know
-        self._ended = self._complete = self._told = 0
+        self._told = 0
         self._warned = False
         if self._algorithm not in ("random", "grid"):
             designs.sobol_units(self._space, self._seed, 0)  # SciPy's import, while workers start
+        for params, objective in spec.search.told:
+            self._learnt.known(params, objective)
+        self._before = len(self._learnt)
 
     # -- what the board calls ----------------------------------------------------------------------------------
 
     def size(self) -> int | None:
-        """How many trials there are in all to ask for; None if the search has no end of its own."""
-        return None if self._grid is None else (len(self._points) + len(self._grid)) * self._seeds
+        """How many trials there are in all to ask for; None if the search has no end of its own.
+
+        Where all points of the space can be tried, that is when they were: each once, and what is given besides.
+        """
+        if self._grid is not None:
+            return (len(self._points) + len(self._grid)) * self._seeds
+        if self._left is None:
+            return None
+        begun = -(-len(self._asked) // self._seeds)
+        return (begun + max(len(self._left), len(self._points) - begun)) * self._seeds
 
     @property
     def ready(self) -> bool:
@@ -116,12 +107,12 @@ class Proposer:
             trial: its number in the sweep, by which people know it; default the same.
 
         Raises:
-            ValueError: the number was asked for before, or lies past the end of the grid.
+            ValueError: the number was asked for before, or there is no point left for it.
         """
         if number in self._asked:
             raise ValueError(f"trial {number} was asked for before")
         if self.exhausted(number):
-            raise ValueError(f"trial {number}: the grid ends at {self.size()}")
+            raise ValueError(f"trial {number}: the grid ends at {self.size()}, all points are tried")
         self._names[number] = number if trial is None else trial
         self._begin_wave()
         first = number - number % self._seeds
@@ -166,28 +157,25 @@ class Proposer:
         place = self._places[number]
         self._told += 1
         if state == "failed":
-            self._study.tell(place, state=TrialState.FAIL)
-            return
-        self._ended += 1
-        if state == "complete" and objective is not None and math.isfinite(objective):
-            self._complete += 1
-            self._study.tell(place, objective)
-            return
-        bad = state != "stopped" or not curve or not math.isfinite(curve[max(curve)])
-        trial_id = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, place)
-        for update, score in ({0: self._worst} if bad else curve).items():
-            self._storage.set_trial_intermediate_value(trial_id, update, score)
-        self._study.tell(place, state=TrialState.PRUNED)
+            self._learnt.fail(place)
+        elif state == "complete" and objective is not None and math.isfinite(objective):
+            self._learnt.end(place, objective)
+        else:
+            bad = state != "stopped" or not curve or not math.isfinite(curve[max(curve)])
+            self._learnt.stop(place, None if bad else curve)
 
     def replay(self, records: Iterable[Record], stage: str = SEARCH) -> None:
         """Rebuild the study of a new Proposer from a journal's records of a stage, in their order.
 
-        The journal's points count. CMA-ES, whose state is not journaled, is asked again for each; should the
-        answers differ (another version of a library, say), that is logged once.
+        Where a failed trial was retried, it is its last end that is told. The journal's points count. CMA-ES, whose
+        state is not journaled, is asked again for each; should the answers differ (another version of a library,
+        say), that is logged once.
         """
+        records = list(records)
+        void = _retried(records)
         scores: dict[int, dict[int, float]] = {}
         numbers: dict[int, int] = {}  # the sweep's to the stage's
-        for record in records:
+        for place, record in enumerate(records):
             if record["type"] == "ask" and record["stage"] == stage:
                 number = numbers[record["trial"]] = len(numbers)
                 self._names[number] = record["trial"]
@@ -196,14 +184,14 @@ class Proposer:
             elif record["type"] == "report":
                 for entry in record["trials"]:
                     scores.setdefault(entry["trial"], {})[entry["update"]] = float(entry["score"])
-            elif record["type"] == "end" and record["trial"] in numbers:
+            elif record["type"] == "end" and record["trial"] in numbers and place not in void:
                 objective = None if record["objective"] is None else float(record["objective"])
                 self.tell(numbers[record["trial"]], record["state"], objective, scores.pop(record["trial"], {}))
 
     @property
     def study(self) -> Any:
         """The Optuna study, for reading; `one_minus_log` parameters are in it as 1-x."""
-        return self._study
+        return self._learnt.study
 
     def export(self, storage: str, name: str) -> None:
         """Copy the ended trials into an Optuna storage, for Optuna Dashboard; a study of that name is replaced.
@@ -217,7 +205,7 @@ class Proposer:
         store = optuna.storages.get_storage(storage)
         if name in optuna.get_all_study_names(store):
             optuna.delete_study(study_name=name, storage=store)
-        target = optuna.create_study(storage=store, study_name=name, direction=self._study.direction)
+        target = optuna.create_study(storage=store, study_name=name, direction=self.study.direction)
         shapes = {name: _shown(self._space[name]) for name in self._distributions}
         target.add_trials(
             optuna.create_trial(
@@ -228,7 +216,7 @@ class Proposer:
                 intermediate_values=trial.intermediate_values,
                 user_attrs={"trial": trial_id(self._names[number])},
             )
-            for number, trial in zip(self._places, self._study.get_trials(deepcopy=False), strict=True)
+            for number, trial in zip(self._places, self.study.get_trials(deepcopy=False)[self._before :], strict=True)
             if trial.state.is_finished()
         )
 
@@ -243,26 +231,48 @@ class Proposer:
                 return dict(self._grid[index - len(self._points)]), {}
             return designs.at(self._space, designs.random_units(self._space, self._seed, index), given), {}
         params, notes = self._candidate(number, index, given, 0)
-        if given or self._nodes is None:
+        if given or self._repeats:
             return params, notes
-        # Nothing is continuous: a point met before would train to the same bits, so look for a new one.
+        # A point met before would train to the same bits, so look for a new one.
         for attempt in range(1, _RETRIES + 1):
             if point_id(params) not in self._seen:
                 return params, notes
             params, notes = self._candidate(number, index, given, attempt)
-        left = [node for node in self._nodes if point_id(node) not in self._seen]
-        if not left or point_id(params) not in self._seen:
+        if point_id(params) not in self._seen:
             return params, notes
-        return dict(left[int(designs.uniform(self._seed, f"{number}/left") * len(left))]), {}
+        if self._left is not None:
+            left = list(self._left.values())
+            return dict(left[int(designs.uniform(self._seed, f"{number}/left") * len(left))]), {}
+        for attempt in range(_RETRIES + 1, _DRAWS):
+            drawn = designs.at(self._space, designs.random_units(self._space, self._attempt(attempt), index), {})
+            if point_id(drawn) not in self._seen:
+                return drawn, {}
+        return params, notes
+
+    @property
+    def _repeats(self) -> bool:
+        """Whether a point that was tried may be proposed again."""
+        return self._search.duplicates == "repeat"
+
+    def _untried(self) -> dict[str, Params] | None:
+        """All points of the space by their names; None if they cannot be listed, or may be tried again."""
+        if self._repeats or self._grid is not None:
+            return None
+        nodes = designs.finite(self._space)
+        return None if nodes is None else {point_id(node): node for node in nodes}
+
+    def _attempt(self, attempt: int) -> int:
+        """The seed of another draw for a trial."""
+        return SeedConfig(self._seed).stream(f"sampler/attempt/{attempt}")
 
     def _candidate(self, number: int, index: int, given: Params, attempt: int) -> tuple[Params, dict[str, Any]]:
         """A point by the algorithm. `attempt` above 0 asks for another one."""
         startup = STARTUP.get(self._algorithm)
-        known = self._ended if self._algorithm == "tpe" else self._complete
+        known = self._learnt.ended if self._algorithm == "tpe" else self._learnt.complete
         if startup is not None and known >= startup:
             return self._by_model(number, given, attempt)
         units = designs.sobol_units if self._algorithm != "random" and not attempt else designs.random_units
-        seed = self._seed if not attempt else SeedConfig(self._seed).stream(f"sampler/attempt/{attempt}")
+        seed = self._attempt(attempt) if attempt else self._seed
         return designs.at(self._space, units(self._space, seed, index), given), {}
 
     def _by_model(self, number: int, given: Params, attempt: int) -> tuple[Params, dict[str, Any]]:
@@ -272,19 +282,24 @@ class Proposer:
         space instead of being found again in all trials at each ask, and sampled only where active.
         """
         sampler = self._sampler(SeedConfig(self._seed).stream(f"sampler/{number}/{attempt}") % 2**32)
-        place = len(self._places)
+        place = len(self._learnt)
         trial = FrozenTrial(
             number=place, trial_id=place, state=TrialState.RUNNING, value=None, values=None,
             datetime_start=datetime.now(), datetime_complete=None, params={}, distributions={},
             user_attrs={}, system_attrs={}, intermediate_values={},
         )  # fmt: skip
-        self._storage.notes = {}
+        with self._learnt.asked() as notes:
+            params = self._sampled(sampler, trial, given)
+        return params, notes if self._algorithm == "cmaes" else {}
+
+    def _sampled(self, sampler: Any, trial: FrozenTrial, given: Params) -> Params:
+        """A point by a sampler, group by group."""
         params: Params = dict(given)
         for group in self._groups:
             if not self._space.is_active(group[0], self._space.active(params)):
                 continue
             joint = self._joint(group)
-            found = sampler.sample_relative(self._study, trial, joint) if joint else {}
+            found = sampler.sample_relative(self.study, trial, joint) if joint else {}
             for name in group:
                 if name in given:
                     continue
@@ -294,9 +309,9 @@ class Proposer:
                 elif name in found:
                     value = found[name]
                 else:
-                    value = sampler.sample_independent(self._study, trial, name, distribution)
+                    value = sampler.sample_independent(self.study, trial, name, distribution)
                 params[name] = self._space[name].from_internal(value)  # type: ignore[union-attr]
-        return self._space.active(params), self._storage.notes if self._algorithm == "cmaes" else {}
+        return self._space.active(params)
 
     def _sampler(self, seed: int) -> Any:
         """A new sampler. Nothing of it outlives the ask: what it learns from is the study."""
@@ -342,19 +357,13 @@ class Proposer:
     # -- the study ---------------------------------------------------------------------------------------------
 
     def _enter(self, number: int, params: Params, notes: dict[str, Any]) -> None:
-        """Add a running trial to the study, with numbers that its point gives back after a trip through JSON."""
-        values = self._space.to_internal(params)
-        self._places[number] = len(self._places)
+        """Add a running trial to the study."""
+        self._places[number] = self._learnt.enter(params, notes)
         self._asked[number] = params
-        self._seen.add(point_id(params))
-        self._study.add_trial(
-            optuna.create_trial(
-                state=TrialState.RUNNING,
-                params=values,
-                distributions={name: self._distributions[name] for name in values},
-                system_attrs=notes,
-            )
-        )
+        name = point_id(params)
+        self._seen.add(name)
+        if self._left is not None:
+            self._left.pop(name, None)
 
     def _enter_again(self, number: int, params: Params) -> None:
         """Add a trial that the journal knows."""
@@ -371,17 +380,20 @@ class Proposer:
         self._enter(number, dict(params), notes)
 
 
-def _distribution(shape: Internal) -> Any:
-    """Optuna's form of a parameter."""
-    if shape.kind == "choice":
-        return optuna.distributions.CategoricalDistribution(shape.choices)
-    if shape.kind == "int":
-        return optuna.distributions.IntDistribution(int(shape.low), int(shape.high), log=shape.log)
-    return optuna.distributions.FloatDistribution(shape.low, shape.high, log=shape.log)
+def _retried(records: list[Record]) -> set[int]:
+    """Places of the ends, among records, that do not count since the trial was retried."""
+    last: dict[int, int] = {}
+    void = set()
+    for place, record in enumerate(records):
+        if record["type"] == "end":
+            last[record["trial"]] = place
+        elif record["type"] == "retry":
+            void |= {last[number] for number in record["trials"]}
+    return void
 
 
 def _shown(parameter: Any) -> Any:
     """A parameter's distribution for readers: `one_minus_log` has no counterpart, so its range is shown as linear."""
     if isinstance(parameter, Float) and parameter.scale == "one_minus_log":
         return optuna.distributions.FloatDistribution(parameter.low, parameter.high)
-    return _distribution(parameter.internal(""))
+    return distribution(parameter.internal(""))

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError, model_validator
 
-from sweeps import checks, checks_baselines, checks_hf, checks_model, describe, faults, modules, reading, rungs
+from sweeps import checks, checks_baselines, checks_hf, checks_model, describe, faults, modules, reading, rungs, warm
 from sweeps.errors import Problem, ProblemsError, SpecError, nearest
 from sweeps.schema import Fields
 from sweeps.shapes import Shape
@@ -59,6 +59,7 @@ class SweepSpec(Fields):
             self.early_stopping = self.early_stopping.model_copy(update=own)
         if not self.trainer:
             self._resolve_nets()
+        self.search = warm.settled(self)
         if found := list(checks_baselines.derived(self)):
             raise ProblemsError(found)
         return self
@@ -143,7 +144,12 @@ class SweepSpec(Fields):
 
     def warnings(self) -> list[str]:
         """What is allowed but likely not meant, one line each."""
-        return [*checks.warnings(self, self.rungs()), *checks_hf.warnings(self), *checks_baselines.warnings(self)]
+        return [
+            *checks.warnings(self, self.rungs()),
+            *checks_hf.warnings(self),
+            *checks_baselines.warnings(self),
+            *warm.warnings(self.search),
+        ]
 
     def point_id(self, params: Mapping[str, Any]) -> str:
         """A short name of a point, equal for equal points."""

@@ -184,7 +184,14 @@ def _hf_spec(spec: SweepSpec, baseline: HFBaseline, taken: Sequence[str], trials
         **plain,
         "space": {**(baseline.space or _default_space(spec)), **nets},
         "training": {**_merged(_merged(plain["training"], _SAME), baseline.training), "method": "hf", "keep": []},
-        "search": {"algorithm": "tpe", "seed": search.seed, "seeds": search.seeds, "group_size": search.group_size},
+        "search": {
+            "algorithm": "tpe",
+            "seed": search.seed,
+            "seeds": search.seeds,
+            "group_size": search.group_size,
+            "duplicates": search.duplicates,
+            "window": search.window,
+        },
         "budget": {**plain["budget"], "trials": trials},
         "early_stopping": None,
         "forks": [],
@@ -244,16 +251,20 @@ def best_points(spec: SweepSpec, trials: Iterable[Trial], top: int, each: Sequen
     Points are ranked by the mean objective of their complete trials, the lower trial number first among equals; those
     of which another replicate diverged come after all others.
     """
-    sign = 1.0 if spec.mode == "min" else -1.0
-    ranked = sorted(_points(trials), key=lambda point: (not point.whole, sign * point.objective, point.trials[0]))
     taken: dict[Hashable, int] = {}
     found = []
-    for point in ranked:
+    for point in ranked(trials, spec.mode):
         kind = class_of(point.params, each)
         taken[kind] = taken.get(kind, 0) + 1
         if taken[kind] <= top:
             found.append(point)
     return found
+
+
+def ranked(trials: Iterable[Trial], mode: str) -> list[Point]:
+    """All points that have a complete trial, best first."""
+    sign = 1.0 if mode == "min" else -1.0
+    return sorted(_points(trials), key=lambda point: (not point.whole, sign * point.objective, point.trials[0]))
 
 
 def _points(trials: Iterable[Trial]) -> list[Point]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections import Counter, deque
+from collections import deque
 from typing import Any
 
 from sweeps.board import Board
-from sweeps.history import END_STATES, History, Trial
+from sweeps.history import END_STATES, Trial
 from sweeps.stages import is_search
 
 
@@ -34,42 +34,24 @@ class Meter:
         return time.monotonic() - self._began
 
 
-def best(history: History, mode: str) -> Trial | None:
-    """The best trial of the search: of the complete ones; of all that have an objective while none is complete."""
-    sign = 1.0 if mode == "min" else -1.0
-    for state in ("complete", "stopped"):
-        found = (trial for trial in history.trials.values() if is_search(trial.stage))
-        trials = [trial for trial in found if trial.state == state and trial.objective is not None]
-        if trials:
-            return min(trials, key=lambda t: (sign * (t.objective or 0.0), t.number))
-    return None
-
-
 def status(board: Board, meter: Meter) -> dict[str, Any]:
     """Counts by state and by stage, best trial, rungs, speed and the time left, as the live table shows them."""
-    trials = board.history.trials
-    states = Counter(trial.state for trial in trials.values())
-    updates = sum(trial.updates for trial in trials.values())
+    tally = board.history.tally
+    states = tally.by_state()
+    updates = tally.updates.total()
     rate = meter.rate(updates)
-    searched = [trial for trial in trials.values() if is_search(trial.stage)]
-    leader = best(board.history, board.spec.mode)
-    rungs = {
-        rung: [
-            sum(rung in trial.scores or rung in trial.promoted for trial in searched),
-            sum(rung in trial.promoted for trial in searched),
-        ]
-        for rung in board.spec.rungs()
-    }
+    leader = tally.best(board.spec.mode)
+    rungs = {rung: [tally.reached[rung], tally.passed[rung]] for rung in board.spec.rungs()}
     left, sizes = _updates_left(board, rungs), board.sizes
-    ended = Counter(trial.stage for trial in trials.values() if trial.state != "running")
+    ended = {name: counts.total() - counts["running"] for name, counts in tally.states.items()}
     return {
         "trials": {
-            "asked": len(trials),
+            "asked": states.total(),
             "budget": sum(sizes.values()),
             "running": states["running"],
             **{state: states[state] for state in END_STATES},
         },
-        "stages": {name: [ended[name], size] for name, size in sizes.items()},
+        "stages": {name: [ended.get(name, 0), size] for name, size in sizes.items()},
         "confirming": board.history.confirming,
         "best": leader and {"trial": leader.number, "objective": leader.objective, "params": leader.params},
         "rungs": rungs,
@@ -85,30 +67,27 @@ def status(board: Board, meter: Meter) -> dict[str, Any]:
 
 def _updates_left(board: Board, rungs: dict[int, list[int]]) -> float:
     """Trial-updates still to do, those of other stages in updates that take as long as what trains now."""
-    trials, cost = board.history.trials, _seconds_per_update(board)
-    running = [trial for trial in trials.values() if trial.state == "running"]
+    tally, cost = board.history.tally, _seconds_per_update(board)
+    running = list(tally.running.values())
     known = [cost[trial.stage] for trial in running if trial.stage in cost]
     now = sum(known) / len(known) if known else 0.0
-    asked = Counter(trial.stage for trial in trials.values())
+    asked = {name: counts.total() for name, counts in tally.states.items()}
     total = 0.0
     for name, size in board.sizes.items():
         mine = [trial for trial in running if trial.stage == name]
         if is_search(name):
-            left = _search_left(board, rungs, mine, size - asked[name])
+            left = _search_left(board, rungs, mine, size - asked.get(name, 0))
         else:
             updates = mine[0].config["updates"] if mine else board.spec.training.updates
-            left = sum(updates - trial.updates for trial in mine) + updates * (size - asked[name])
+            left = sum(updates - trial.updates for trial in mine) + updates * (size - asked.get(name, 0))
         total += left * (cost[name] / now if now and name in cost else 1.0)
     return total
 
 
 def _seconds_per_update(board: Board) -> dict[str, float]:
     """What an update of a trial took so far, by stage."""
-    spent: dict[str, tuple[int, float]] = {}
-    for trial in board.history.trials.values():
-        updates, seconds = spent.get(trial.stage, (0, 0.0))
-        spent[trial.stage] = updates + trial.updates, seconds + trial.wall_s
-    return {name: seconds / updates for name, (updates, seconds) in spent.items() if updates and seconds > 0}
+    tally = board.history.tally
+    return {name: s / n for name, n in tally.updates.items() if n and (s := tally.seconds[name]) > 0}
 
 
 def _search_left(board: Board, rungs: dict[int, list[int]], running: list[Trial], to_come: int) -> float:

@@ -1,4 +1,4 @@
-"""Asynchronous successive halving as pure functions: no clock, no state, no library.
+"""Asynchronous successive halving: a pure function, and one that keeps its scores in order. No clock, no library.
 
 NaN policy: a score that is not finite is never promoted, and counts as a score worse than every finite one.
 """
@@ -6,6 +6,8 @@ NaN policy: a score that is not finite is never promoted, and counts as a score 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right, insort
+from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -56,6 +58,61 @@ def promote(
     own = (_cost(score, mode), number)
     rank = 1 + sum((_cost(theirs, mode), other) < own for other, theirs in judges)
     return rank <= max(1, (len(judges) + 1) // factor)
+
+
+_MOST = 2**24
+"""Trials that a sweep may have; the scores of one are in as many sorted lists as this has binary digits."""
+
+
+class Standing:
+    """The scores of one rung and class; `passes` is `promote` among them, in log n steps instead of n.
+
+    A Fenwick tree over trial numbers, each node with the sorted costs of the numbers it covers: how many of the trials
+    0..n cost less than this one is then a few searches in sorted lists.
+    """
+
+    def __init__(self, mode: Mode) -> None:
+        self._mode: Mode = mode
+        self._costs: dict[int, float] = {}
+        self._nodes: defaultdict[int, list[float]] = defaultdict(list)
+        self._all: list[float] = []
+
+    def __setitem__(self, number: int, score: float) -> None:
+        """Enter a trial's score, in the place of one that it had before."""
+        cost = _cost(score, self._mode)
+        old = self._costs.get(number)
+        if cost == old:
+            return
+        self._costs[number] = cost
+        place = number + 1
+        while place <= _MOST:
+            _replace(self._nodes[place], old, cost)
+            place += place & -place
+        _replace(self._all, old, cost)
+
+    def passes(self, number: int, score: float, factor: int, order: Order = "number") -> bool:
+        """Whether a trial that has this score here goes on: what `promote` says of the same scores."""
+        if not math.isfinite(score):
+            return False
+        cost = _cost(score, self._mode)
+        own = self._costs.get(number)
+        lower, equal, among = 0, 0, 0  # of the trials 0..number - 1
+        place = number
+        while place:
+            node = self._nodes.get(place, ())
+            less = bisect_left(node, cost)
+            lower, equal, among = lower + less, equal + bisect_right(node, cost) - less, among + len(node)
+            place -= place & -place
+        if order == "arrival":
+            lower = bisect_left(self._all, cost) - (own is not None and own < cost)
+            among = len(self._all) - (own is not None)
+        return 1 + lower + equal <= max(1, (among + 1) // factor)
+
+
+def _replace(costs: list[float], old: float | None, new: float) -> None:
+    if old is not None:
+        del costs[bisect_left(costs, old)]
+    insort(costs, new)
 
 
 def _cost(score: float, mode: Mode) -> float:

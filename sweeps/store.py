@@ -18,13 +18,16 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
-import pyarrow.parquet as pq
 
+from sweeps import events, journal
 from sweeps import history as histories
-from sweeps import journal
+from sweeps.cost import CPU, Devices
 from sweeps.history import History, Trial, trial_id
+from sweeps.parquet import SCHEMA_VERSION, read_file
+from sweeps.parquet import encode as _parquet
+from sweeps.parquet import read as _read
 
-SCHEMA_VERSION = 1
+__all__ = ["read_file"]
 ROWS_SCHEMA = pa.schema(
     [("trial_id", pa.string()), ("update", pa.int64()), ("metric", pa.string()), ("value", pa.float64())],
     metadata={"musweep.table": "rows", "musweep.schema_version": str(SCHEMA_VERSION)},
@@ -57,6 +60,8 @@ _TRIAL_COLUMNS: tuple[tuple[str, Any], ...] = (
     ("updates", pa.int64()),
     ("work", pa.float64()),
     ("wall_s", pa.float64()),
+    ("gpu_s", pa.float64()),
+    ("cpu_s", pa.float64()),
     ("engine", pa.string()),
     ("group", pa.int64()),
     ("doomed", pa.string()),
@@ -86,13 +91,21 @@ def atomic_write(path: Path, data: bytes) -> None:
         os.close(folder)
 
 
-def trials_table(history: History) -> pa.Table:
-    """A row per trial, in order of number, with a column `param.NAME` per parameter, null where it was inactive."""
+def trials_table(history: History, devices: Devices = CPU) -> pa.Table:
+    """A row per trial, in order of number, with a column `param.NAME` per parameter, null where it was inactive.
+
+    Args:
+        history: what the journal says.
+        devices: what a worker holds, of which each trial had its share.
+    """
     trials = [history.trials[number] for number in sorted(history.trials)]
     fields, columns = [], []
     for name, kind in _TRIAL_COLUMNS:
         if name == "schema_version":
             values: list[Any] = [SCHEMA_VERSION] * len(trials)
+        elif name in ("gpu_s", "cpu_s"):
+            share = devices.gpus if name == "gpu_s" else devices.cpus
+            values = [trial.wall_s * share for trial in trials]
         else:
             attribute = "id" if name == "trial_id" else name
             values = [getattr(trial, attribute) for trial in trials]
@@ -191,39 +204,19 @@ def _numbers(ids: pa.ChunkedArray) -> Any:
     return words[encoded.indices.to_numpy()] if len(words) else np.zeros(0, np.int64)
 
 
-def _parquet(table: pa.Table) -> bytes:
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
-    return bytes(sink.getvalue())
-
-
 def _parts(folder: Path) -> list[Path]:
     return sorted((folder / "rows").glob("part-*.parquet"))
 
 
-def read_rows(folder: Path) -> pa.Table:
+def read_rows(folder: Path, damaged: list[Path] | None = None) -> pa.Table:
     """The rows of a sweep folder's parts, sorted and unique on (trial, update, metric): the last written counts.
 
-    Raises:
-        ValueError: a part is of a newer format.
-    """
-    return _deduplicated(_read(_parts(folder), ROWS_SCHEMA), "metric")
-
-
-def _read(paths: Iterable[Path], schema: pa.Schema) -> pa.Table:
-    """All rows of some parts, one after another.
+    Damaged parts are passed over, and added to a list if one is given.
 
     Raises:
         ValueError: a part is of a newer format.
     """
-    tables = [schema.empty_table()]
-    for path in paths:
-        table = pq.read_table(path, use_threads=False)
-        version = int((table.schema.metadata or {}).get(b"musweep.schema_version", b"0"))
-        if version > SCHEMA_VERSION:
-            raise ValueError(f"{path}: rows of schema version {version}; this musweep reads up to {SCHEMA_VERSION}")
-        tables.append(table.cast(schema))
-    return pa.concat_tables(tables)
+    return _deduplicated(_read(_parts(folder), ROWS_SCHEMA, damaged), "metric")
 
 
 def _deduplicated(table: pa.Table, name: str, *rest: str) -> pa.Table:
@@ -293,14 +286,16 @@ def _diagnostics_table(found: Mapping[tuple[int, int], Mapping[str, Measured]]) 
     return pa.Table.from_arrays(arrays, schema=DIAGNOSTICS_SCHEMA)
 
 
-def read_diagnostics(folder: Path) -> pa.Table:
+def read_diagnostics(folder: Path, damaged: list[Path] | None = None) -> pa.Table:
     """What a sweep folder holds of its nets' insides, sorted and unique on trial, update, quantity and layer.
+
+    Damaged parts are passed over, and added to a list if one is given.
 
     Raises:
         ValueError: a file is of a newer format.
     """
     parts = sorted((folder / "diagnostics").glob("*.parquet"))
-    return _deduplicated(_read(parts, DIAGNOSTICS_SCHEMA), "quantity", "layer")
+    return _deduplicated(_read(parts, DIAGNOSTICS_SCHEMA, damaged), "quantity", "layer")
 
 
 def merge_diagnostics(folder: Path) -> None:
@@ -309,16 +304,17 @@ def merge_diagnostics(folder: Path) -> None:
     if len(parts) < 2:
         return
     merged = parts[-1].with_name(f"merged-{time.time_ns():020d}.parquet")
-    atomic_write(merged, _parquet(read_diagnostics(folder)))
-    for part in parts:
+    damaged: list[Path] = []
+    atomic_write(merged, _parquet(read_diagnostics(folder, damaged)))
+    for part in set(parts) - set(damaged):  # nothing can make those again: perhaps someone has a copy
         part.unlink(missing_ok=True)
 
 
 class RowWriter:
     """Follows the report records of a running sweep and writes them as Parquet parts, now and then.
 
-    Parts left by an earlier writer are kept; given the history, what they lack is written at once. A row that is
-    lost between two flushes is in the journal, so the next writer finds it missing and adds it.
+    Parts left by an earlier writer are kept if sound; given the history, what they lack is written at once. A row that
+    is lost between two flushes is in the journal, so the next writer finds it missing and adds it.
     """
 
     def __init__(
@@ -336,8 +332,12 @@ class RowWriter:
         parts = _parts(folder)
         self._next = int(parts[-1].stem.split("-")[1]) + 1 if parts else 0
         if history is not None:
-            wanted = rows_table(history)
-            self._write(_missing(wanted, read_rows(folder)) if parts else wanted)
+            wanted, damaged = rows_table(history), list[Path]()
+            self._write(_missing(wanted, read_rows(folder, damaged)) if parts else wanted)
+            for part in damaged:
+                part.unlink()
+            if damaged:
+                events.append(folder, "rows_rebuilt", files=[part.name for part in damaged])
 
     def add(self, record: journal.Record) -> None:
         """Take in a journal record; only reports carry rows. May write a part; if it cannot, the rows wait."""
@@ -387,17 +387,16 @@ def _missing(wanted: pa.Table, present: pa.Table) -> pa.Table:
 
 def write_derived(folder: Path, history: History) -> None:
     """Write trials.parquet and events.jsonl, each whole or not at all."""
-    atomic_write(folder / "trials.parquet", _parquet(trials_table(history)))
-    lines = []
-    for record in journal.read(folder / "journal.jsonl"):
-        if record["type"] == "report":
-            continue
-        event: dict[str, Any] = {"schema_version": SCHEMA_VERSION}
-        event.update((key, value) for key, value in record.items() if key not in ("trial", "config"))
-        if "trial" in record:
-            event["trial_id"] = trial_id(record["trial"])
-        lines.append(json.dumps(event, separators=(",", ":"), allow_nan=False))
-    atomic_write(folder / "events.jsonl", "".join(line + "\n" for line in lines).encode())
+    atomic_write(folder / "trials.parquet", _parquet(trials_table(history, _devices(folder))))
+    events.rebuild(folder)
+
+
+def _devices(folder: Path) -> Devices:
+    """What a worker of a folder's sweep holds; a CPU where there is no spec to say so."""
+    try:
+        return Devices.of(json.loads((folder / "spec.json").read_bytes()))
+    except FileNotFoundError:
+        return Devices()
 
 
 def export(folder: Path, format: str, out: Path) -> list[Path]:
@@ -411,7 +410,7 @@ def export(folder: Path, format: str, out: Path) -> list[Path]:
     history = histories.load(folder)
     out.mkdir(parents=True, exist_ok=True)
     written = []
-    for name, table in (("trials", trials_table(history)), ("rows", rows_table(history))):
+    for name, table in (("trials", trials_table(history, _devices(folder))), ("rows", rows_table(history))):
         if format == "parquet":
             data = _parquet(table)
         else:

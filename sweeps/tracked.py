@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sweeps import journal
+from sweeps.cost import Devices
 from sweeps.history import History, Trial
 
 SWEEP_ID = "musweep.sweep_id"
@@ -138,9 +139,12 @@ def trial_tags(history: History, parent: str, trial: Trial, spec: Mapping[str, A
 def final_metrics(trial: Trial, spec: Mapping[str, Any]) -> dict[str, float]:
     """The numbers of an ended trial. `work` is in gradients of one example, `passes` in sweeps over the training set.
 
-    `seconds` are of training. Where examples are drawn online there are no passes.
+    `seconds` are of training, `gpu_seconds` or `cpu_seconds` those of the devices that were its share of a worker.
+    Where examples are drawn online there are no passes.
     """
-    finals = {"updates": float(trial.updates), "work": trial.work, "seconds": trial.wall_s}
+    devices = Devices.of(spec)
+    cost = {f"{devices.kind.lower()}_seconds": devices.seconds(trial.wall_s)}
+    finals = {"updates": float(trial.updates), "work": trial.work, "seconds": trial.wall_s, **cost}
     examples = ((spec.get("resolved") or {}).get("data") or {}).get("train_examples")
     if examples:
         finals["passes"] = trial.work / examples

@@ -22,6 +22,7 @@ from sweeps import journal, tracked
 from sweeps.mlflow_copy import Copy
 
 if TYPE_CHECKING:
+    from sweeps.mlflow_runs import Identity
     from sweeps.spec import SweepSpec
 
 Connect = Callable[[str], Any]
@@ -51,6 +52,15 @@ def tracking_uri(folder: Path, uri: str | None = None) -> str:
     """Where a sweep's runs go: `uri`, else MLFLOW_TRACKING_URI, else mlflow.db beside the sweep folder."""
     default = f"sqlite:///{folder.resolve().parent / 'mlflow.db'}"
     return uri or os.environ.get("MLFLOW_TRACKING_URI") or default
+
+
+def place_of(folder: Path) -> str | None:
+    """Where a sweep folder's runs go; None if its spec wants none, or cannot be read."""
+    try:
+        wanted = _wanted(folder)
+    except (ValueError, AttributeError, OSError):
+        return None
+    return tracking_uri(folder, wanted.get("uri")) if wanted.get("enabled", True) else None
 
 
 class Client:
@@ -141,7 +151,7 @@ class Mirror:
         self._uri = tracking_uri(folder, wanted.get("uri"))
         self._experiment = wanted.get("experiment")
         self._connect = connect
-        self._follower, self._offset = tracked.Follower(), 0
+        self._follower, self._offset, self._fence = tracked.Follower(), 0, journal.Fence()
         self._copy: Copy | None = None
         self._behind, self._error, self._failures = 0, "", 0
         self._stop, self._wake = threading.Event(), threading.Event()
@@ -207,11 +217,11 @@ class Mirror:
 
     def _step(self) -> None:
         ticket = self._asked
-        records, self._offset = journal.tail(self.folder / "journal.jsonl", self._offset)
+        records, self._offset = journal.tail(self.folder / "journal.jsonl", self._offset, self._fence)
         self._follower.apply(records)
         self._count()
         draining = ticket > self._answered
-        if self._copy is None and not draining and not any(t.updates for t in self._follower.history.trials.values()):
+        if self._copy is None and not draining and not self._follower.history.tally.updates.total():
             return  # importing mlflow takes seconds that the workers need to start
         if self._copy is None:
             client = self._connect(self._uri)
@@ -233,8 +243,7 @@ class Mirror:
 
     def _count(self) -> None:
         done = self._copy.done if self._copy else set()
-        ended = sum(trial.state != "running" for trial in self._follower.history.trials.values())
-        self._behind = max(0, ended - len(done))
+        self._behind = max(0, self._follower.history.tally.ended_trials - len(done))
 
     def _fail(self, error: Exception) -> None:
         """Remember an error and wait, longer each time, less while someone waits for us."""
@@ -269,6 +278,30 @@ def sync(folder: Path, uri: str | None = None, experiment: str | None = None, *,
     words = next(iter(copy.refused.values()), "")
     left = f"; params of {len(copy.refused)} refused: {words}" if copy.refused else ""
     return f"{len(copy.done)} trials in experiment {copy.experiment} at {tracked.redact(uri)}{left}"
+
+
+def close(folder: Path, uri: str, identity: Identity) -> str:
+    """End in MLflow what the last driver of a sweep left RUNNING there, and send what it did not; say what was found.
+
+    The caller has seen that no driver runs the sweep. Should one start meanwhile, its mirror waits for us and opens
+    the runs again.
+
+    Raises:
+        MirrorBusy: a driver mirrors the sweep after all.
+        Exception: whatever MLflow raises.
+    """
+    from sweeps import mlflow_runs
+
+    words, follower = "", tracked.Follower()
+    with _locked(folder / ".mlflow.lock"):
+        client = connect(uri)
+        try:
+            follower.apply(journal.read(folder / "journal.jsonl"))
+            Copy(folder, client, uri, _wanted(folder).get("experiment"), repair=False).push(follower, final=True)
+        except (ValueError, KeyError, AttributeError) as error:  # a JournalError is a ValueError
+            words = f"its folder is damaged ({error}): see `musweep doctor {folder}`"
+        left = mlflow_runs.end(client, mlflow_runs.running(client).get(identity, []))
+    return words or (f"{left} of them unknown to its journal" if left else "")
 
 
 def _wanted(folder: Path) -> dict[str, Any]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
+import socket
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,14 +15,18 @@ from typing import TYPE_CHECKING, Any
 import ray
 from ray import tune
 
-from sweeps import forks, stages
-from sweeps.board import Answer, Entry, Seated
+from sweeps import forks, remote, stages
+from sweeps.capture import Capture, log_path
+from sweeps.checkpoints import Checkpoints
+from sweeps.history import trial_id
+from sweeps.round import Answer, Entry, Seated
 from sweeps.spec import SweepSpec
-from sweeps.store import atomic_write
+from sweeps.usage import usage
 
 if TYPE_CHECKING:
     from sweeps.insight import Insight
 
+USAGE_S = 5.0
 STEP_S = 1.0  # Tune hears of a group about once a second: its loop is for hundreds of results, not thousands
 CHECKPOINT_SHARE = 0.05  # checkpoints may take this share of the time
 CHECKPOINT_S = 60.0  # how much of the time of trials that pass no rung may be lost with a worker
@@ -39,13 +45,22 @@ class Course:
 class GroupWorker(tune.Trainable):  # type: ignore[misc]
     """Trains one group. All that matters is said to the board; Tune only places, watches and restarts it."""
 
+    _log: Capture | None = None
+    """Keeps what this process prints."""
+    _used = -math.inf
+    """When it last said what it uses."""
+
     def setup(self, config: dict[str, Any]) -> None:
         """Attach to the board and bring the group's trials to where the journal has them."""
         self._group: int = config["group"]
-        self._folder = Path(config["folder"])
+        self._folder = remote.here(Path(config["folder"]), config.get("url"))
         self._spec = SweepSpec.model_validate(config["spec"])
         self._board = config["board"]
         self._engines: dict[str, str] | str = config["engines"]
+        self._device: str = config.get("device", "cpu")
+        if config.get("capture"):
+            self._log = Capture(log_path(self._folder, self._group))
+        self._mark("began", words=f"group {self._group}, process {os.getpid()} on {socket.gethostname()}")
         self._open()
         self._prepare(config)
         attached = ray.get(self._board.attach.remote(self._group))
@@ -54,6 +69,7 @@ class GroupWorker(tune.Trainable):  # type: ignore[misc]
 
     def _open(self) -> None:
         """Hold no trial yet."""
+        self._checkpoints = Checkpoints(self._folder, self._group, self._unpack)
         self._stages = stages.by_name(self._spec)
         self._courses: dict[tuple[str, int], Course] = {}
         self._course: dict[int, Course] = {}
@@ -101,6 +117,7 @@ class GroupWorker(tune.Trainable):  # type: ignore[misc]
             entries = self._advance()
             answer = ray.get(self._board.report.remote(self._group, self._incarnation, self._engine_name(), entries))
             done = self._obey(answer)
+        self._use()
         return {"done": done, "trials": len(self._at)}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
@@ -178,11 +195,13 @@ class GroupWorker(tune.Trainable):  # type: ignore[misc]
         return next(report for report in self._course[number].reports if report > update)
 
     def _obey(self, answer: Answer) -> bool:
+        self._mark("ended", answer.drop)
         for number in answer.drop:
             del self._at[number], self._course[number]
             unfit = self._unfit.pop(number, None)
             if unfit is None or unfit.doomed:
                 self._trials.remove(number)
+        self._mark("seated", [seated.number for seated in answer.new])
         for seated in answer.new:
             self._seat(seated, None)
         if answer.leave or self._checkpoint_due(answer.checkpoint):
@@ -210,6 +229,20 @@ class GroupWorker(tune.Trainable):  # type: ignore[misc]
         elif doomed:
             self._doomed[number] = doomed
 
+    def _mark(self, verb: str, numbers: Iterable[int] = (), words: str = "") -> None:
+        """Say in the log whose lines follow."""
+        named = [trial_id(number) for number in numbers]
+        if self._log is not None and (named or words):
+            self._log.mark(verb, named, words)
+
+    def _use(self) -> None:
+        """Tell the board now and then what this process uses, for people to see."""
+        now = time.monotonic()
+        if self._log is not None and now - self._used >= USAGE_S:
+            self._used = now
+            used = {"host": socket.gethostname(), "pid": os.getpid(), "device": self._device, **usage(self._device)}
+            self._board.use.remote(self._group, used)
+
     def _engine_name(self) -> str:
         names = {self._engines} if isinstance(self._engines, str) else set(self._engines.values())
         return "+".join(sorted(names))
@@ -218,7 +251,8 @@ class GroupWorker(tune.Trainable):  # type: ignore[misc]
 
     def _restore(self, trials: tuple[Seated, ...]) -> None:
         """Load each trial from the newest checkpoint that is not ahead of the journal, then catch up unreported."""
-        states = self._read_checkpoints({seated.number: seated.update for seated in trials if seated.update})
+        states = self._checkpoints.read({seated.number: seated.update for seated in trials if seated.update})
+        self._mark("seated", [seated.number for seated in trials])
         for seated in trials:
             self._seat(seated, states.get(seated.number))
         behind = {seated.number: seated.update for seated in trials if seated.update > self._at[seated.number]}
@@ -237,36 +271,11 @@ class GroupWorker(tune.Trainable):  # type: ignore[misc]
         )
 
     def _write_checkpoint(self) -> None:
-        """Store every trial of the group; the last two checkpoints are kept.
-
-        Each has a name of its own: neither a crash nor a stale worker can harm an older one.
-        """
-        from trainers.checkpoint import pack
-
+        """Store every trial of the group that is trained."""
         started = time.monotonic()
-        folder = self._folder / "checkpoints"
-        folder.mkdir(exist_ok=True)
-        data = pack({number: self._trials.state(number) for number in self._at if number not in self._unfit})
-        atomic_write(folder / f"group-{self._group:03d}-{time.time_ns():020d}.npz", data)
-        for old in sorted(folder.glob(f"group-{self._group:03d}-*.npz"))[:-2]:
-            old.unlink(missing_ok=True)
+        self._checkpoints.write({n: self._trials.state(n) for n in self._at if n not in self._unfit})
         self._last_checkpoint = time.monotonic()
         self._checkpoint_cost = self._last_checkpoint - started
-
-    def _read_checkpoints(self, wanted: dict[int, int]) -> dict[int, Any]:
-        """The newest stored state of each wanted trial, at or before its update; damaged files are passed over."""
-        from trainers.checkpoint import DamagedStateError
-
-        found: dict[int, Any] = {}
-        if not wanted:
-            return found
-        for path in sorted((self._folder / "checkpoints").glob("group-*.npz")):
-            with contextlib.suppress(DamagedStateError, OSError):
-                for number, state in self._unpack(path.read_bytes(), set(wanted)).items():
-                    newer = number not in found or state.update > found[number].update
-                    if state.update <= wanted[number] and newer:
-                        found[number] = state
-        return found
 
     def _unpack(self, data: bytes, wanted: set[int]) -> dict[int, Any]:
         from trainers.checkpoint import unpack
@@ -275,17 +284,11 @@ class GroupWorker(tune.Trainable):  # type: ignore[misc]
 
     def _keep(self, number: int, update: int, metrics: dict[str, float]) -> None:
         """Keep the state of a trial that ends complete, for `musweep export --model`, or that a fork may start from."""
-        from trainers.checkpoint import pack
-
         spec = self._course[number].spec
         if update == spec.training.updates or (spec.target is not None and spec.target.reached(metrics)):
-            path = forks.model_path(self._folder, number)
+            self._checkpoints.keep_model(number, self._trials.state(number))
         elif update in spec.training.keep:
-            path = forks.state_path(self._folder, number, update)
-        else:
-            return
-        path.parent.mkdir(exist_ok=True)
-        atomic_write(path, pack({number: self._trials.state(number)}))
+            self._checkpoints.keep_state(number, update, self._trials.state(number))
 
 
 def words(error: Exception) -> str:

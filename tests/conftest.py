@@ -1,12 +1,15 @@
 """What all tests share: in CI, a test that is skipped because something is missing has failed."""
 
 import os
+import secrets
 import sys
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+POSTGRES = os.environ.get("MUSWEEP_TEST_POSTGRES", "postgresql://postgres@127.0.0.1:5432/postgres")
 
 
 @pytest.fixture(scope="session")
@@ -46,6 +49,25 @@ def denormals() -> Generator[None]:
     yield
     if "torch" in sys.modules:
         sys.modules["torch"].set_flush_denormal(False)
+
+
+@pytest.fixture
+def database(require: Callable[[object, str], None]) -> Generator[str]:
+    """A PostgreSQL database of the test's own, dropped at its end; MUSWEEP_TEST_POSTGRES names another server."""
+    import sqlalchemy
+
+    pytest.importorskip("psycopg", reason="psycopg is not installed")
+    name = f"musweep_test_{secrets.token_hex(4)}"
+    admin = sqlalchemy.create_engine(POSTGRES, isolation_level="AUTOCOMMIT", connect_args={"connect_timeout": 3})
+    try:
+        with admin.connect() as connection:
+            connection.execute(sqlalchemy.text(f"CREATE DATABASE {name}"))
+    except sqlalchemy.exc.OperationalError as error:
+        require(False, f"no PostgreSQL at {POSTGRES}: {str(error.orig).splitlines()[0]}")
+    yield POSTGRES.rpartition("/")[0] + f"/{name}"
+    with admin.connect() as connection:
+        connection.execute(sqlalchemy.text(f"DROP DATABASE {name} WITH (FORCE)"))
+    admin.dispose()
 
 
 def _refuse(report: Any, gpu: bool = False) -> None:

@@ -17,16 +17,23 @@ OWNERS = {
     "torch": ("trainers/*",),
     "pydantic": ("sweeps/spec.py", "sweeps/schema*.py", "sweeps/faults.py", "cluster/*"),
     "yaml": ("sweeps/reading.py", "cluster/*"),
-    "optuna": ("sweeps/search.py",),
-    "ray": tuple(f"sweeps/{name}.py" for name in ("run", "board_actor", "seats", "worker", "callback")),
+    "optuna": ("sweeps/search.py", "sweeps/learnt.py", "sweeps/study_view.py"),
+    "ray": tuple(
+        f"sweeps/{name}.py" for name in ("board_actor", "callback", "connect", "placement", "seats", "tuning", "worker")
+    ),
     "mlflow": ("sweeps/tracking.py",),
-    "pyarrow": ("sweeps/store.py", "trainers/tasks/*"),
+    "pyarrow": ("sweeps/store.py", "sweeps/parquet.py", "sweeps/remote.py", "trainers/tasks/*"),
     "sklearn": ("trainers/tasks/*", "trainers/figures/kernel.py"),
     "pooch": ("trainers/tasks/*",),
     "PIL": ("trainers/tasks/*",),
     "plotly": ("dashboards/*",),
     "typer": ("cluster/*",),
     "rich": ("cluster/*",),
+    "sqlalchemy": ("sweeps/study_view.py", "sweeps/lease_sql.py", "cluster/queue*.py"),
+    "prometheus_client": ("cluster/metrics.py",),
+    "pynvml": ("sweeps/usage.py",),
+    "requests": ("cluster/ray_jobs.py",),
+    "pathspec": ("cluster/ignored.py",),
 }
 """Which files may import a library."""
 

@@ -12,8 +12,9 @@ import pytest
 
 from cluster import cli
 from sweeps.lease import Lease
-from sweeps.run import Interrupted, SweepFailed
+from sweeps.run import Interrupted
 from sweeps.spec import SweepSpec, load
+from sweeps.tuning import SweepFailed
 from tests.dashboards.synthetic import Sweep, make
 
 ROOT = Path(__file__).parents[2]
@@ -155,7 +156,7 @@ def test_each_mistake_has_its_line(spec: Path, capsys: pytest.CaptureFixture[str
         (["resume", "nowhere"], "nowhere: no such sweep folder"),
         (["report", "runs"], "not a sweep folder"),
         (["sync", "nowhere"], "nowhere: no such sweep folder"),
-        (["export", "runs/one"], "--format parquet, --format csv or --model TRIAL"),
+        (["export", "runs/one"], "--format parquet, --format csv, --model TRIAL or --study URL"),
         (["export", "runs/one", "--format", "xls"], "one of parquet, csv"),
         (["export", "runs/one", "--model", "0"], "weights are kept of complete trials only"),
         (["run", "runs/one", "--set", "name=x"], "--set, --protocol and --out cannot be used"),

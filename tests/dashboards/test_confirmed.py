@@ -64,6 +64,16 @@ def test_the_budget_adds_up(folder: Path) -> None:
     last = spending.table(view).split("<tr>")[-1]
     assert f">{len(view.everything):,}<" in last
     assert ">100%<" in last
+    assert "GPU-seconds" not in spending.table(view)
+    held = max(view.history.held.seconds, whole["seconds"])
+    assert f" for {number(held, keep_zeros=False)} CPU-seconds" in spending.caption(view)
+    view.spec["resources"] = {"cpu": 2, "gpu": 0.5}
+    (figure,) = spending.bars(view)
+    assert list(figure.forms) == ["passes", "seconds", "trials", "GPU-seconds"]
+    spent = sum(sum(trace["x"]) for trace in figure.forms["GPU-seconds"].data)
+    assert spent == pytest.approx(0.5 * whole["seconds"])
+    assert f'<td class="main">{number(spent)}</td>' in spending.table(view).split("<tr>")[-1]
+    assert f" for {number(held / 2, keep_zeros=False)} GPU-seconds" in spending.caption(view)
 
 
 def test_stuck_runs_are_counted_as_such(folder: Path) -> None:

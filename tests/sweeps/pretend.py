@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sweeps import history
-from sweeps.board import Board, Entry
+from sweeps.board import Board
+from sweeps.round import Entry
 from sweeps.rungs import report_updates
 from sweeps.spec import SweepSpec
 
@@ -52,11 +53,14 @@ class PretendWorker:
         self.at = {seated.number: seated.update for seated in attached.trials}
         self.seats = {seated.number: seated for seated in attached.trials}
         self.gone = False
+        self.only: set[int] | None = None
         self.doomed: Callable[[dict], str | None] = lambda config: None
 
     def report(self):
         entries = []
         for number, update in self.at.items():
+            if self.only is not None and number not in self.only:
+                continue
             seated = self.seats[number]
             reports = report_updates(seated.config["updates"], self.board.spec.training.reports)
             update = next(r for r in reports if r > update)
@@ -75,9 +79,10 @@ class PretendWorker:
         for number in answer.drop:
             del self.at[number]
         for seated in answer.new:
-            assert seated.update == 0
-            self.at[seated.number] = 0
+            assert seated.number not in self.at
+            self.at[seated.number] = seated.update
             self.seats[seated.number] = seated
+        self.only = {seated.number for seated in answer.new} if answer.only_new else None
         self.gone = answer.done or answer.leave
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from sweeps import history
-from sweeps.board import Board, Entry, StaleWorkerError
+from sweeps.board import Board
+from sweeps.round import Entry, StaleWorkerError
 from tests.sweeps.pretend import SPEC, PretendWorker, kill, play, spec_with, table
 
 

@@ -310,7 +310,7 @@ def test_a_trainer_of_the_users_own_is_confirmed_too(tmp_path: Path) -> None:
     spec = parse({"trainer": "nowhere:train", "objective": "loss", "space": {"a": [1, 2, 3]}, "budget": {"trials": 3},
                   "search": {"algorithm": "grid"}, "confirm": {"top": 1, "seeds": 2}})  # fmt: skip
     board = Board(tmp_path, spec, 1, 1)
-    from sweeps.board import Entry
+    from sweeps.round import Entry
 
     attached, end = board.attach(0), spec.training.updates
     seated = attached.trials

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from sweeps import forks
-from sweeps.board import Answer, Board
+from sweeps.board import Board
+from sweeps.round import Answer
 from sweeps.spec import SweepSpec, parse
 from sweeps.store import read_diagnostics
 from sweeps.worker import GroupWorker

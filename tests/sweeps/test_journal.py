@@ -1,4 +1,5 @@
 import errno
+import fcntl
 import json
 import math
 import os
@@ -171,3 +172,54 @@ while True:
     records = journal.read(path)
     assert [record["n"] for record in records] == list(range(len(records)))
     assert len(records) > told_last
+
+
+STEPS = st.lists(st.tuples(st.integers(0, 2), st.sampled_from(["open", "work"])), max_size=24)
+
+
+@settings(max_examples=200, deadline=None)
+@given(steps=STEPS, cut=st.integers(0, 4000))
+def test_no_line_of_a_stale_writer_counts(steps: list[tuple[int, str]], cut: int) -> None:
+    """Three drivers of epochs 1 to 3 write in any order; a driver may write from its first `open` on."""
+    lines, expected, newest, began = [], [], 0, set()
+    for n, (writer, kind) in enumerate(steps):
+        epoch = writer + 1
+        if epoch not in began:
+            kind = "open"
+            began.add(epoch)
+        record = {"type": kind, "n": n} | ({"epoch": epoch} if kind == "open" else {})
+        lines.append(journal.encode([record, {"type": "more", "n": n}], epoch))
+        counts = epoch >= newest
+        newest = max(newest, epoch)
+        if counts:
+            expected += [{**record, "epoch": epoch}, {"type": "more", "n": n}]
+    data = b"".join(lines)
+    assert journal.scan(data) == (expected, len(data))
+    fence, seen, at = journal.Fence(), [], 0  # and read in two parts, as by a follower
+    for end in (cut, len(data)):
+        records, length = journal.scan(data[at:end], fence=fence)
+        seen += records
+        at += length
+    assert seen == expected
+
+
+def test_journals_from_before_epochs_are_read_as_ever() -> None:
+    old = [[{"type": "open", "epoch": 1}], [{"type": "a"}], [{"type": "open", "epoch": 2}], [{"type": "b"}]]
+    assert journal.scan(b"".join(map(journal.encode, old)))[0] == flat(old)
+
+
+def test_after_a_crash_the_successor_goes_on_in_a_file_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    first = Journal(path, epoch=1)
+    first.append([{"type": "open", "epoch": 1}])
+    fcntl.flock(first._file, fcntl.LOCK_UN)  # a lock that another host does not see
+    second = Journal(path, patience_s=0, epoch=2)
+    second.append([{"type": "open", "epoch": 2}])
+    first.append([{"type": "stale"}])
+    second.append([{"type": "close", "reason": "finished"}])
+    second.close()
+    assert [record["type"] for record in journal.read(path)] == ["open", "open", "close"]
+    before = path.stat().st_ino
+    Journal(path, patience_s=0).close()  # closed cleanly: nothing to leave behind
+    assert path.stat().st_ino == before
+    assert [each.name for each in tmp_path.iterdir()] == ["journal.jsonl"]

@@ -13,8 +13,9 @@ import pytest
 import yaml
 
 from sweeps import history, journal
-from sweeps.board import Answer, Board
+from sweeps.board import Board
 from sweeps.own_worker import OwnWorker
+from sweeps.round import Answer
 from sweeps.spec import SweepSpec, load
 
 CODE = '''
@@ -155,8 +156,8 @@ def test_a_restart_goes_on_from_the_newest_state(tmp_path: Path, spec: SweepSpec
     worker.cleanup()
     again, _ = worker_at(board, tmp_path, spec)
     assert again._at == {0: 6}
-    assert again._read_checkpoints({0: 6})[0].update == 6
-    assert again._read_checkpoints({0: 5})[0].update == 4
+    assert again._checkpoints.read({0: 6})[0].update == 6
+    assert again._checkpoints.read({0: 5})[0].update == 4
     (entry,) = again._advance()
     assert (entry.number, entry.update) == (0, 8)
     again.cleanup()
@@ -191,7 +192,7 @@ def test_an_interrupted_group_leaves_a_checkpoint(tmp_path: Path, spec: SweepSpe
     worker._checkpoint_cost = math.inf
     board.report(0, incarnation, "own", worker._advance())
     assert worker._obey(Answer(leave=True))
-    assert worker._read_checkpoints({0: 2})[0].update == 2
+    assert worker._checkpoints.read({0: 2})[0].update == 2
     worker.cleanup()
 
 

@@ -5,7 +5,7 @@ import random
 import optuna
 import pytest
 
-from sweeps import search
+from sweeps import designs, search
 from sweeps.search import Proposer
 from sweeps.space import point_id
 from sweeps.spec import parse
@@ -200,18 +200,80 @@ def test_a_point_to_start_from_is_not_tried_again_by_the_grid():
     assert len({point_id(proposer.ask(n)) for n in range(4)}) == 4
 
 
-@pytest.mark.parametrize("algorithm", ["tpe", "random", "qmc", "gp", "cmaes"])
-def test_a_space_of_choices_repeats_no_point_before_all_were_tried(algorithm):
-    space = {"method": ["sgd", "cm", "nag"], "init": ["sparse", "he"], "depth": [1, 2, 3]}
-    proposer = make(algorithm, space)
+CHOICES = {"method": ["sgd", "cm", "nag"], "init": ["sparse", "he"], "depth": [1, 2, 3]}
+SAMPLING = ("tpe", "random", "qmc", "gp", "cmaes")
+
+
+def ask_all(proposer, most=40):
+    """Points until the search has no more, each trained at once."""
+    asked = []
+    while len(asked) < most and not proposer.exhausted(len(asked)):
+        params = proposer.ask(len(asked))
+        proposer.tell(len(asked), "complete", params["depth"] + (params["method"] != "nag"), {10: 1.0})
+        asked.append(params)
+    return asked
+
+
+@pytest.mark.parametrize("algorithm", SAMPLING)
+def test_a_space_of_choices_ends_when_each_point_was_tried_once(algorithm):
+    proposer = make(algorithm, CHOICES)
+    assert proposer.size() == 18
+    asked = ask_all(proposer)
+    assert len(asked) == len({point_id(params) for params in asked}) == proposer.size() == 18
+    with pytest.raises(ValueError, match="all points are tried"):
+        proposer.ask(18)
+    records = [{"type": "ask", "trial": n, "stage": "search", "params": params} for n, params in enumerate(asked[:11])]
+    again = make(algorithm, CHOICES)
+    again.replay(records)
+    assert again.size() == 18
+    rest = [again.ask(n) for n in range(11, 18)]
+    assert len({point_id(params) for params in (*asked[:11], *rest)}) == 18
+
+
+@pytest.mark.parametrize("algorithm", SAMPLING)
+def test_points_may_repeat_where_one_says_so(algorithm):
+    proposer = make(algorithm, CHOICES, duplicates="repeat")
     assert proposer.size() is None
-    seen = set()
-    for number in range(18):
-        params = proposer.ask(number)
-        seen.add(point_id(params))
-        proposer.tell(number, "complete", params["depth"] + (params["method"] != "nag"), {10: 1.0})
-    assert len(seen) == 18
-    proposer.ask(18)  # now some point comes again
+    asked = ask_all(proposer)
+    assert len(asked) == 40
+    assert len({point_id(params) for params in asked}) <= 18
+
+
+def test_given_points_and_replicates_count_where_all_are_tried():
+    points = [{"method": "sgd", "init": "he", "depth": 1}, {"depth": 2}, {"method": "sgd", "init": "he", "depth": 1}]
+    proposer = make("random", CHOICES, points=points, seeds=2)
+    asked = ask_all(proposer, most=100)
+    ids = [point_id(params) for params in asked]
+    assert ids[0] == ids[1] == ids[4] == ids[5]  # given twice, so trained twice
+    assert len(set(ids)) == 18
+    assert len(ids) == proposer.size() == 2 * 19
+
+
+@pytest.mark.parametrize("algorithm", ["tpe", "random", "qmc"])
+def test_a_space_too_large_to_list_repeats_no_point_either(algorithm, monkeypatch):
+    monkeypatch.setattr(designs, "finite", lambda space: None)
+    proposer = make(algorithm, CHOICES)
+    assert proposer.size() is None
+    asked = ask_all(proposer, most=18)
+    assert len({point_id(params) for params in asked}) >= 17  # looked for, not sworn to
+    assert len(ask_all(make(algorithm, CHOICES), most=40)) == 40  # and it never hangs
+
+
+@pytest.mark.parametrize("algorithm", ["tpe", "random", "cmaes"])
+def test_a_retried_trial_counts_by_its_last_end_only(algorithm):
+    plain = Sweep(make(algorithm), slots=3, only_complete=True).run(30)
+    ends = [i for i, record in enumerate(plain.records) if record["type"] == "end"][4:22:3]
+    records = []
+    for i, record in enumerate(plain.records):
+        if i in ends:  # it failed here first, perhaps twice
+            failed = {**record, "state": "failed", "objective": None}
+            records += [failed, {"type": "retry", "trials": [record["trial"]]}] * (1 + i % 2)
+        records.append(record)
+    again, expected = make(algorithm), make(algorithm)
+    again.replay(records)
+    expected.replay(plain.records)
+    assert states(again) == states(expected) == states(plain.proposer)
+    assert again.ask(30) == expected.ask(30) == plain.proposer.ask(30)
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)

@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.board import Board, Entry
+from sweeps.board import Board
+from sweeps.round import Entry
 from sweeps.spec import SweepSpec
 from sweeps.status import Meter, status
 

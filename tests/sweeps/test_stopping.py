@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweeps.stopping import class_of, promote
+from sweeps.stopping import Standing, class_of, promote
 
 NAN, INF = math.nan, math.inf
 scores = st.one_of(st.integers(-4, 4).map(float), st.sampled_from([NAN, INF, -INF]))
@@ -106,6 +106,17 @@ def test_the_best_so_far_always_passes(board, factor, mode):
         best = (min if mode == "min" else max)(finite.values())
         first = min(n for n, score in finite.items() if score == best)
         assert decide(board, first, factor, mode)
+
+
+@given(st.lists(st.tuples(st.integers(0, 40), scores), max_size=60), factors, modes, orders)
+def test_scores_kept_in_order_judge_as_the_plain_function_does(entered, factor, mode, order):
+    """Whatever comes in whatever order, some of it again with another score, and each number judged after each."""
+    standing, plain = Standing(mode), {}
+    for number, score in entered:
+        standing[number] = plain[number] = score
+        for other in range(0, 45, 3):
+            own = plain.get(other, 0.5)
+            assert standing.passes(other, own, factor, order) == promote(other, own, plain.items(), factor, mode, order)
 
 
 def test_class_of():

@@ -13,14 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sweeps import history, journal, store
+from sweeps import events, history, journal, parquet, store
 from sweeps.history import History, Trial
 from tests.sweeps import told
 from trainers.diagnostics import Series
 
 COLUMNS = [
     "schema_version", "trial_id", "number", "stage", "point_id", "replicate", "state", "reason", "stopped_at_rung",
-    "objective", "updates", "work", "wall_s", "engine", "group",
+    "objective", "updates", "work", "wall_s", "gpu_s", "cpu_s", "engine", "group",
     "doomed",
 ]  # fmt: skip
 
@@ -65,8 +65,8 @@ def test_trials_table_has_the_documented_columns(folder: Path) -> None:
     assert rows[0] == {
         "schema_version": 1, "trial_id": "t00000", "number": 0, "stage": "search", "point_id": "p0", "replicate": 0,
         "state": "complete", "reason": "why complete", "stopped_at_rung": None, "objective": 1 / 40 + 1,
-        "updates": 40, "work": 1280.0, "wall_s": 2.0, "engine": "loop", "group": 0, "doomed": "",
-        "param.lr": 0.1, "param.method": "sgd", "param.mu_max": None,
+        "updates": 40, "work": 1280.0, "wall_s": 2.0, "gpu_s": 0.0, "cpu_s": 2.0, "engine": "loop",
+        "group": 0, "doomed": "", "param.lr": 0.1, "param.method": "sgd", "param.mu_max": None,
     }  # fmt: skip
     assert rows[1]["stopped_at_rung"] == 20
     assert rows[2]["objective"] is None
@@ -293,3 +293,45 @@ def test_a_million_rows_take_seconds() -> None:
     assert len(store._parquet(table)) < 8_000_000
     assert os.times().user - began < 6
     assert np.isclose(sum(table["value"].to_numpy()[:4]), 0.5 + 1.0 + 1.0 + 2.0)
+
+
+@pytest.mark.parametrize("how", ["flipped", "cut", "empty", "other"])
+def test_a_damaged_part_is_passed_over_and_its_rows_come_again_from_the_journal(tmp_path: Path, how: str) -> None:
+    folder = told.write(tmp_path / "sweep")
+    found = history.load(folder)
+    whole = store.rows_table(found)
+    for number in range(3):
+        rows = whole.slice(number * 5, 5 if number < 2 else None)
+        (folder / "rows").mkdir(exist_ok=True)
+        store.atomic_write(folder / "rows" / f"part-{number:05d}.parquet", store._parquet(rows))
+    part = folder / "rows" / "part-00001.parquet"
+    data = part.read_bytes()
+    spoilt = bytearray(data)
+    spoilt[len(data) // 4] ^= 1
+    part.write_bytes({"flipped": bytes(spoilt), "cut": data[:-9], "empty": b"", "other": b"PAR1" + bytes(99)}[how])
+    damaged: list[Path] = []
+    assert store.read_rows(folder, damaged).num_rows == whole.num_rows - 5
+    assert damaged == [part]
+    store.RowWriter(folder, found).close()
+    assert str(store.read_rows(folder).to_pylist()) == str(whole.to_pylist())
+    assert sorted(path.name for path in (folder / "rows").iterdir()) == [f"part-{n:05d}.parquet" for n in (0, 2, 3)]
+    told_of = [event for event in events.read(folder) if event["type"] == "rows_rebuilt"]
+    assert [event["files"] for event in told_of] == [["part-00001.parquet"]]
+
+
+def test_any_flipped_bit_of_a_part_is_seen_or_changes_nothing(tmp_path: Path) -> None:
+    """Two flips in each twentieth byte; the footer's names and counts included."""
+    folder = told.write(tmp_path / "sweep")
+    whole = store.rows_table(history.load(folder))
+    path = tmp_path / "part-00000.parquet"
+    data = store._parquet(whole)
+    unseen = 0
+    for at in range(0, len(data), 20):
+        for bit in (0x01, 0x80):
+            spoilt = bytearray(data)
+            spoilt[at] ^= bit
+            path.write_bytes(spoilt)
+            damaged: list[Path] = []
+            found = parquet.read([path], store.ROWS_SCHEMA, damaged)
+            unseen += not damaged and str(found.to_pylist()) != str(whole.to_pylist())
+    assert unseen == 0

@@ -34,7 +34,8 @@ def wanted(folder: Path, trial: Trial) -> list[tuple[str, int, Any, int]]:
         for name, value in metrics.items()
     ]
     ended = round((trial.ended_at or 0) * 1000)
-    finals = {"updates": trial.updates, "work": trial.work, "seconds": trial.wall_s, "objective": trial.objective}
+    finals = {"updates": trial.updates, "work": trial.work, "seconds": trial.wall_s, "cpu_seconds": trial.wall_s}
+    finals |= {"objective": trial.objective}
     return sorted([*points, *((n, trial.updates, v, ended) for n, v in finals.items() if v is not None)])
 
 
@@ -64,7 +65,7 @@ def test_a_finished_sweep_in_mlflow(storage: Path) -> None:
     assert parent.tags["musweep.git_dirty"] == "true"
     assert parent.tags["musweep.version.torch"] == "2.13.0"
     assert parent.params["search.algorithm"] == "random"
-    assert parent.metrics == {"trials": 6.0, "best_objective": 1 / 40 + 1}
+    assert parent.metrics == {"trials": 6.0, "best_objective": 1 / 40 + 1, "cpu_seconds": 10.0}  # as test_cost.py adds
     run_id = found.parent.info.run_id
     assert sorted(file.path for file in found.client.list_artifacts(run_id)) == ["report.html", "spec.json"]
     child = found.children["t00001"]
@@ -238,6 +239,26 @@ def test_sync_ends_a_sweep_whose_driver_died(storage: Path) -> None:
     told.write(folder, told.commits()[6:])  # and a resume finishes it
     assert mirror(folder)
     check_complete(folder)
+
+
+def test_a_failed_trial_that_is_retried_fails_no_more(storage: Path) -> None:
+    folder = told.write(storage / "sweep")
+    assert mirror(folder)
+    assert Found(storage).children["t00003"].info.status == "FAILED"
+    close = {"type": "close", "time": told.START + 110, "reason": "interrupted"}
+    told.write(folder, [[{"type": "retry", "time": told.START + 110, "trials": [3]}, close]])
+    assert mirror(folder)
+    assert Found(storage).children["t00003"].info.status == "KILLED"
+    told.write(folder, [[told.opened(3, 111)]])
+    assert mirror(folder)
+    assert Found(storage).children["t00003"].info.status == "RUNNING"
+    done = {**told.end(3, "complete", 40, 120), "reason": ""}
+    told.write(folder, [[told.report([3], 40, 119), done], [{**close, "reason": "finished"}]])
+    assert mirror(folder)
+    run = Found(storage).children["t00003"]
+    assert (run.info.status, run.data.tags["musweep.state"]) == ("FINISHED", "complete")
+    assert run.data.tags.get("musweep.reason", "") == ""
+    assert run.data.metrics["objective"] == done["objective"]
 
 
 def test_one_trial_that_mlflow_refuses_loses_no_metrics(storage: Path) -> None:

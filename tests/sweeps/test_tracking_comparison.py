@@ -36,8 +36,10 @@ def check(storage: Path, typical: float, arms: tuple[str, ...] = ("hf", "p1"), v
     assert found.parent is not None
     data = found.parent.data
     best = math.sqrt(error(8, 40) * error(9, 40))
+    cost = history.load(storage / "sweep").held.seconds
     wanted = {
-        "trials": 12.0, "best_objective": error(0, 40), "verdict_ratio": data.metrics["verdict_ratio"],
+        "cpu_seconds": cost, "trials": 12.0, "best_objective": error(0, 40),
+        "verdict_ratio": data.metrics["verdict_ratio"],
         "verdict_low": 0.9, "verdict_high": 0.99, "best_confirmed": best, "hf_confirmed": typical,
         "gap_to_hf": best / typical, **{f"stuck/{arm}": 0.0 for arm in arms},
         **{f"confirmed/{arm}": {"p1": best, "hf": typical}[arm] for arm in arms},

@@ -1,35 +1,13 @@
 """MLflow on PostgreSQL, where a team would have it; MUSWEEP_TEST_POSTGRES names another server."""
 
-import os
-import secrets
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import sqlalchemy
 
 from sweeps import history, tracking
 from tests.sweeps import told
 
 pytestmark = pytest.mark.postgres
-SERVER = os.environ.get("MUSWEEP_TEST_POSTGRES", "postgresql://postgres@127.0.0.1:5432/postgres")
-
-
-@pytest.fixture
-def database(require: Callable[[object, str], None]) -> Iterator[str]:
-    """A database of the test's own, dropped at its end."""
-    pytest.importorskip("psycopg", reason="psycopg is not installed")
-    name = f"musweep_test_{secrets.token_hex(4)}"
-    admin = sqlalchemy.create_engine(SERVER, isolation_level="AUTOCOMMIT", connect_args={"connect_timeout": 3})
-    try:
-        with admin.connect() as connection:
-            connection.execute(sqlalchemy.text(f"CREATE DATABASE {name}"))
-    except sqlalchemy.exc.OperationalError as error:
-        require(False, f"no PostgreSQL at {SERVER}: {str(error.orig).splitlines()[0]}")
-    yield SERVER.rpartition("/")[0] + f"/{name}"
-    with admin.connect() as connection:
-        connection.execute(sqlalchemy.text(f"DROP DATABASE {name} WITH (FORCE)"))
-    admin.dispose()
 
 
 @pytest.mark.filterwarnings("default")  # what MLflow's and SQLAlchemy's own code warns of is not ours

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sweeps.board import Answer, Seated
+from sweeps.round import Answer, Seated
 from sweeps.schema import Phase, Target
 from sweeps.schema_baselines import Confirm
 from sweeps.spec import SweepSpec
@@ -148,7 +148,7 @@ def test_two_checkpoints_are_kept_and_the_newest_whole_one_is_used(tmp_path: Pat
     files = sorted((tmp_path / "checkpoints").iterdir())
     assert len(files) == 2
     files[-1].write_bytes(files[-1].read_bytes()[:-7])
-    assert {n: s.update for n, s in worker._read_checkpoints({1: 80, 2: 80}).items()} == {1: 60, 2: 60}
+    assert {n: s.update for n, s in worker._checkpoints.read({1: 80, 2: 80}).items()} == {1: 60, 2: 60}
 
 
 def test_a_checkpoint_ahead_of_the_journal_is_passed_over(tmp_path: Path) -> None:
@@ -156,8 +156,8 @@ def test_a_checkpoint_ahead_of_the_journal_is_passed_over(tmp_path: Path) -> Non
     for update in (20, 40):
         worker._trials.updates[1] = update
         worker._write_checkpoint()
-    assert worker._read_checkpoints({1: 39})[1].update == 20
-    assert worker._read_checkpoints({1: 19}) == {}
+    assert worker._checkpoints.read({1: 39})[1].update == 20
+    assert worker._checkpoints.read({1: 19}) == {}
 
 
 def test_a_restart_catches_up_without_reporting(tmp_path: Path) -> None:

@@ -1,0 +1,97 @@
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.metrics import KINDS
+
+PATH = Path(__file__).parents[2] / "dashboards" / "grafana" / "cluster.json"
+BOARD: dict[str, Any] = json.loads(PATH.read_text())
+PANELS = [panel for panel in BOARD["panels"] if panel["type"] != "row"]
+UNITS = {"short", "none", "percentunit", "bytes", "s", "h"}
+OKABE_ITO = {"#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#8A8A8A"}
+BESIDE = {
+    "musweep_driver_up": {"sweep"}, "musweep_driver_beat_age_seconds": {"sweep"}, "musweep_disk_free_bytes": set(),
+    "musweep_queue_sweeps": {"state", "priority"}, "musweep_queue_up": set(), "musweep_scrape_seconds": set(),
+}  # fmt: skip
+EXPORTED = {kind.name + "_total" * kind.counter: {"sweep", *kind.labels} for kind in KINDS} | BESIDE
+"""The series of the exporter, each with its labels."""
+
+
+def queries(panel: dict[str, Any]) -> list[str]:
+    return [target["expr"] for target in panel["targets"]]
+
+
+@pytest.mark.parametrize("panel", PANELS, ids=lambda panel: panel["title"])
+def test_a_panel_asks_only_for_what_is_exported(panel: dict[str, Any]) -> None:
+    assert queries(panel)
+    for query in queries(panel):
+        chosen = re.findall(r"\b(musweep_\w+)(?:{([^}]*)})?", query)
+        names = [name for name, _ in chosen]
+        assert names
+        for name, selector in chosen:
+            assert set(re.findall(r"(\w+)\s*(?:=~|!=|=)", selector)) <= EXPORTED[name], query
+        for group in re.findall(r"\bby \(([^)]*)\)", query):
+            assert set(re.split(r",\s*", group)) <= set.intersection(*(EXPORTED[name] for name in names)), query
+        for name in names:  # counters are looked at as rates, or as what they have come to
+            assert not name.endswith("_total") or "rate(" in query or "increase(" in query or "/ 3600" in query
+        assert query.count("(") == query.count(")")
+        assert query.count("{") == query.count("}")
+    for target in panel["targets"]:
+        shown = set(re.findall(r"{{(\w+)}}", target["legendFormat"]))
+        names = re.findall(r"\bmusweep_\w+", target["expr"])
+        assert all(shown <= EXPORTED[name] for name in names)
+
+
+def test_everything_that_is_exported_is_shown_somewhere() -> None:
+    shown = {name for panel in PANELS for query in queries(panel) for name in re.findall(r"\bmusweep_\w+", query)}
+    beside = {"musweep_sweep_phase", "musweep_updates_total", "musweep_mlflow_up", "musweep_queue_up",
+              "musweep_scrape_seconds"}  # fmt: skip
+    assert set(EXPORTED) - shown == beside  # of use in alerts
+
+
+def test_panels_have_numbers_units_and_places_of_their_own() -> None:
+    ids = [panel["id"] for panel in BOARD["panels"]]
+    assert len(set(ids)) == len(ids)
+    taken: set[tuple[int, int]] = set()
+    for panel in BOARD["panels"]:
+        box = panel["gridPos"]
+        cells = {(x, y) for x in range(box["x"], box["x"] + box["w"]) for y in range(box["y"], box["y"] + box["h"])}
+        assert not cells & taken
+        assert max(x for x, _ in cells) < 24
+        taken |= cells
+    for panel in PANELS:
+        assert panel["fieldConfig"]["defaults"]["unit"] in UNITS
+        assert panel["description"]
+        refs = [target["refId"] for target in panel["targets"]]
+        assert len(set(refs)) == len(refs)
+
+
+def test_the_data_source_is_the_readers_choice() -> None:
+    variables = {variable["name"]: variable for variable in BOARD["templating"]["list"]}
+    assert variables["datasource"]["type"] == "datasource"
+    assert variables["sweep"]["includeAll"]
+    sources = [part["datasource"] for panel in PANELS for part in (panel, *panel["targets"])]
+    assert all(source == {"type": "prometheus", "uid": "${datasource}"} for source in sources)
+    assert "__inputs" not in BOARD  # no dialogue is needed to provision it
+
+
+def test_colours_are_told_apart_by_all() -> None:
+    def colours(value: Any) -> set[str]:
+        if isinstance(value, dict):
+            return set().union(*map(colours, value.values()))
+        if isinstance(value, list):
+            return set().union(*map(colours, value))
+        return {value} if isinstance(value, str) and value.startswith("#") else set()
+
+    assert colours(BOARD) <= OKABE_ITO
+    modes = {panel["fieldConfig"]["defaults"]["color"]["mode"] for panel in PANELS}
+    assert modes <= {"fixed", "thresholds", "continuous-viridis"}
+
+
+def test_it_is_of_a_schema_that_grafana_writes_today() -> None:
+    assert BOARD["schemaVersion"] == 42
+    assert BOARD["uid"] == "musweep-cluster"
+    assert "id" not in BOARD
