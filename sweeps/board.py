@@ -112,7 +112,7 @@ class Board:
             self._unheard = set(self._holder)
             self._ledger.write()
         incarnation = self.enter(group) if incarnation is None else incarnation
-        self._refuse_stale(group, incarnation)
+        self.refuse_stale(group, incarnation)
         member = self._groups.began(group)
         self._unhear(member.held)
         self._waiting.discard(group)
@@ -132,7 +132,7 @@ class Board:
         Raises:
             StaleWorkerError: a newer worker has attached to this group.
         """
-        self._refuse_stale(group, incarnation)
+        self.refuse_stale(group, incarnation)
         member = self._groups[group]
         due = member.told - self._heard.keys()
         assert {entry.number for entry in entries} == due, "a group reports each of its trials"
@@ -159,6 +159,11 @@ class Board:
             return self.lose(group, words)
         self._ledger.write()
         return self._released()
+
+    def delay(self, group: int) -> float | None:
+        """How many seconds to wait before a worker of a group is started again; None: it gets none."""
+        member = self._groups[group]
+        return None if member.lost or member.done or self._leaving else member.restarts.delay_s
 
     def lose(self, group: int, reason: str) -> dict[int, Answer]:
         """A group's worker failed for good: its trials end as failed, the others go on."""
@@ -348,7 +353,8 @@ class Board:
             self._heard.pop(number, None)
             self._unheard.add(number)
 
-    def _refuse_stale(self, group: int, incarnation: int) -> None:
+    def refuse_stale(self, group: int, incarnation: int) -> None:
+        """Raise StaleWorkerError if this is not the group's present worker."""
         now = self._groups[group].incarnation
         if incarnation != now:
             raise StaleWorkerError(f"group {group}: worker {incarnation} was replaced by {now}")
@@ -416,15 +422,9 @@ class Board:
                   moved=list(moved), **resident)  # fmt: skip
 
     def _end(
-        self,
-        number: int,
-        state: str,
-        reason: str = "",
-        *,
-        rung: int | None = None,
-        updates: int | None = None,
-        traceback: str = "",
-    ) -> None:
+        self, number: int, state: str, reason: str = "", *,
+        rung: int | None = None, updates: int | None = None, traceback: str = "",
+    ) -> None:  # fmt: skip
         """Log a trial's end and tell the search."""
         trial = self.history.trials[number]
         updates = trial.updates if updates is None else updates

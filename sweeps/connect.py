@@ -7,9 +7,11 @@ import logging
 import math
 import os
 import socket
+import time
 from collections.abc import Iterator
 
 KNOCK_S = 10.0
+EVERY_S = 2.0
 
 
 class Unplaceable(RuntimeError):
@@ -97,3 +99,27 @@ def _knock(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=KNOCK_S).close()
     except OSError as error:
         raise Unplaceable(f"RAY_ADDRESS={address}: nothing answers there ({error}); is the cluster up?") from None
+
+
+class Head:
+    """Whether a cluster's head can be reached.
+
+    Args:
+        address: HOST:PORT of its global control store.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self._knocked = self._answered = time.monotonic()
+
+    def silent_s(self) -> float:
+        """For how long it has not answered, in seconds; 0 if it has at the last knock."""
+        now = time.monotonic()
+        if now - self._knocked >= EVERY_S:
+            self._knocked = now
+            host, _, port = self.address.rpartition(":")
+            with contextlib.suppress(OSError):
+                socket.create_connection((host.strip("[]"), int(port)), timeout=EVERY_S).close()
+                self._answered = time.monotonic()
+                return 0.0
+        return now - self._answered if now - self._answered > 2 * EVERY_S else 0.0

@@ -18,6 +18,7 @@ Record types (each has `type`, most have `time`, seconds since 1970):
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -131,8 +132,8 @@ def _open(history: History, record: journal.Record) -> None:
 def _ask(history: History, record: journal.Record) -> None:
     trial = history.trials[record["trial"]] = Trial(
         number=record["trial"],
-        params=record["params"],
-        config=record["config"],
+        params=_lean(record["params"]),
+        config=_lean(record["config"]),
         stage=record["stage"],
         point_id=record["point_id"],
         replicate=record["replicate"],
@@ -143,14 +144,26 @@ def _ask(history: History, record: journal.Record) -> None:
     history.confirming = history.confirming or is_confirm(record["stage"])
 
 
+def _lean(value: Any) -> Any:
+    """The same plain values with each string held once: JSON gives every trial names and words of its own.
+
+    They are most of what a trial takes, and there can be 10,000 trials, each with a history in several places.
+    """
+    if isinstance(value, str):
+        return sys.intern(value)
+    if isinstance(value, dict):
+        return {sys.intern(name): _lean(inner) for name, inner in value.items()}
+    return [_lean(inner) for inner in value] if isinstance(value, list) else value
+
+
 def _report(history: History, record: journal.Record) -> None:
     for entry in record["trials"]:
         trial = history.trials[entry["trial"]]
         update = entry["update"]
         history.tally.reported(trial, update, entry["wall_s"])
-        trial.metrics[update] = {name: float(value) for name, value in entry["metrics"].items()}
+        trial.metrics[update] = {sys.intern(name): float(value) for name, value in entry["metrics"].items()}
         if "init" in entry:
-            trial.metrics[0] = {name: float(value) for name, value in entry["init"].items()}
+            trial.metrics[0] = {sys.intern(name): float(value) for name, value in entry["init"].items()}
         trial.doomed = entry.get("doomed", trial.doomed)
         trial.scores[update] = float(entry["score"])
         trial.updates = max(trial.updates, update)

@@ -11,6 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,9 @@ PAGE = 100  # runs asked for at once: a server that is busy takes seconds for so
 WRITERS = 4  # requests under way at once when a sweep is over: trials are independent
 ARTIFACTS = ("spec.json", "report.html", "trials.parquet", tracked_comparison.FILE)
 _MAP = "mlflow.json"
+_MAP_GROWTH = (
+    1.1  # written anew when it has grown by so much: were it for each trial, each would cost more than the last
+)
 
 
 class Copy:
@@ -50,6 +54,9 @@ class Copy:
         self._leased_at = 0.0
         self._uploaded: dict[str, list[int]] = {}
         self._written: Any = None
+        self._left: list[int] = []
+        """Trials that are not in MLflow whole, of the first `_taken` of the history."""
+        self._taken = 0
         self._verdict = Verdict(folder, client)
         self._known = False
         self._doubtful = False
@@ -73,7 +80,7 @@ class Copy:
         over = final or history.closed is not None
         if over:
             self._verdict.refresh(history)
-        left = [trial for trial in history.trials.values() if trial.number not in self.done]
+        left = self._take(history)
         if over and len(left) > 1 and self.uri.startswith(("http://", "https://")):
             self._push_together(follower, left, go_on)
         else:
@@ -90,7 +97,13 @@ class Copy:
                 self._doubtful = False
                 self._settle(history, go_on)
             self._finish(history, final)
-        self._remember(history)
+        self._remember(history, over)
+
+    def _take(self, history: History) -> list[Trial]:
+        """Trials that are not in MLflow whole. Only new ones are looked at, however many there were."""
+        self._left = [n for n in (*self._left, *islice(history.trials, self._taken, None)) if n not in self.done]
+        self._taken = len(history.trials)
+        return [history.trials[number] for number in self._left]
 
     def _push_together(self, follower: tracked.Follower, trials: list[Trial], go_on: Callable[[], None]) -> None:
         """Several trials at a time: a server answers a request in 50 ms and works for 8 of them.
@@ -150,6 +163,7 @@ class Copy:
         # Of twins the one that was finished stays, else the first.
         runs.sort(key=lambda run: (run.info.status not in ("FINISHED", "FAILED"), run.info.start_time, run.info.run_id))
         self._children, self.done, self.parent = {}, set(), ""
+        self._left, self._taken = [], 0
         self._sent.clear()
         self._sent_at.clear()
         valid = {tracked.trial_uid(history.sweep_id, trial): trial for trial in history.trials.values()}
@@ -307,8 +321,11 @@ class Copy:
         self.client.set_terminated(self.parent, status, tracked.millis(end))
         self._status = status
 
-    def _remember(self, history: History) -> None:
+    def _remember(self, history: History, over: bool) -> None:
         """Write which run is which trial, for links; nothing depends on it."""
+        written = len(self._written["children"]) if self._written else 0
+        if not over and self._written and len(self._children) < _MAP_GROWTH * written:
+            return
         trials = {t.id: self._children.get(tracked.trial_uid(history.sweep_id, t)) for t in history.trials.values()}
         found = {
             "format": 1,

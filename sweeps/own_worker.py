@@ -45,8 +45,10 @@ class OwnWorker(GroupWorker):
         self._trials.close()
 
     def _advance(self) -> list[Entry]:
-        """Let each trial go on to its next report, or to its end."""
-        return [self._unfit.get(number) or self._entry(number) for number in self._at]
+        """Let each trial that the board waits for go on to its next report, or to its end."""
+        only, self._only = self._only, None
+        due = [number for number in self._at if only is None or number in only]
+        return [self._unfit.get(number) or self._entry(number) for number in due]
 
     def _entry(self, number: int) -> Entry:
         said = self._trials.next(number)

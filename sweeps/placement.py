@@ -12,16 +12,21 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sweeps import places, remote, resolve
 from sweeps.connect import Unplaceable
+from sweeps.round import Place
 from sweeps.spec import SweepSpec
 
 PATIENCE_S = 3.0
 LOOK_S = 60.0  # starting a process on a node takes seconds, more on a busy one
-_NOUNS = {"CPU": "CPU", "GPU": "GPU"}
 
 
-def needs(spec: SweepSpec) -> dict[str, float]:
-    """What Ray reserves for each worker."""
-    wanted = {"CPU": spec.resources.cpu, "GPU": spec.resources.gpu}
+def needs(spec: SweepSpec, worker_bytes: int = 0) -> dict[str, float]:
+    """What Ray reserves for each worker, by Ray's names.
+
+    Args:
+        spec: a spec.
+        worker_bytes: what a full worker takes of memory, 0 if that is not known.
+    """
+    wanted = {"CPU": spec.resources.cpu, "GPU": spec.resources.gpu, "memory": float(worker_bytes)}
     return {name: amount for name, amount in wanted.items() if amount > 0}
 
 
@@ -46,28 +51,29 @@ def waiting(need: Mapping[str, float], nodes: list[dict[str, Any]], free: Mappin
     alive = [node["Resources"] for node in nodes if node["Alive"]]
     wanted = " and ".join(_amount(name, amount) for name, amount in need.items())
     if not any(_hosted(need, there) for there in alive):
-        most = ", ".join(
-            f"{_number(max((there.get(name, 0.0) for there in alive), default=0.0))} {_NOUNS[name]}s" for name in need
-        )
-        return f"a worker needs {wanted}, no node has that (the most is {most}): add a node, or ask for less"
+        most = (_amount(name, max((there.get(name, 0.0) for there in alive), default=0.0)) for name in need)
+        return f"a worker needs {wanted}, no node has that (the most is {', '.join(most)}): add a node, or ask for less"
     states = (
-        f"{_number(free.get(name, 0.0))} of {_number(sum(there.get(name, 0.0) for there in alive))} {_NOUNS[name]}s"
+        f"{_number(name, free.get(name, 0.0))} of "
+        f"{_amount(name, sum(there.get(name, 0.0) for there in alive), plural=True)}"
         for name in need
     )
     return f"a worker needs {wanted}; free on the cluster: {', '.join(states)}"
 
 
-def _amount(name: str, amount: float) -> str:
-    return f"{_number(amount)} {_NOUNS[name]}{'' if amount <= 1 else 's'}"
+def _amount(name: str, amount: float, plural: bool = False) -> str:
+    if name == "memory":
+        return f"{_number(name, amount)} GiB of memory"
+    return f"{_number(name, amount)} {name}{'s' if plural or amount > 1 or not amount else ''}"
 
 
-def _number(value: float) -> str:
-    return f"{value:g}"
+def _number(name: str, value: float) -> str:
+    return f"{value / 2**30:.3g}" if name == "memory" else f"{value:g}"
 
 
-def waiting_now(spec: SweepSpec) -> str:
+def waiting_now(spec: SweepSpec, worker_bytes: int = 0) -> str:
     """`waiting` of the cluster that this process is connected to."""
-    return waiting(needs(spec), ray.nodes(), ray.available_resources())
+    return waiting(needs(spec, worker_bytes), ray.nodes(), ray.available_resources())
 
 
 def resolve_there(folder: Path, spec: SweepSpec, tell: Callable[[str], None]) -> resolve.Resolved:
@@ -112,6 +118,24 @@ def _choose(plain: dict[str, Any], fit: int | None) -> dict[str, Any]:
 
         raise Unplaceable(f"{socket.gethostname()}: resources.gpu={spec.resources.gpu:g} was reserved, but {wrong}")
     return asdict(resolve.choose(spec, fit, probe=True))
+
+
+def end_worker(place: Place) -> None:
+    """Have a worker's process killed on its node: one that hangs hears nothing of what Ray asks of it."""
+    there = NodeAffinitySchedulingStrategy(place.node, soft=False)  # of a node that is gone there is nothing to kill
+    ray.remote(num_cpus=0, max_retries=0)(_end).options(scheduling_strategy=there).remote(place.pid, place.created)
+
+
+def _end(pid: int, created: float) -> None:
+    """On the worker's node: kill its process, unless another has its number by now."""
+    import contextlib
+
+    import psutil
+
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(pid)
+        if abs(process.create_time() - created) < 1.0:
+            process.kill()
 
 
 def check_nodes(folder: Path, spec: SweepSpec) -> list[str]:

@@ -15,11 +15,12 @@ from pathlib import Path
 from sweeps import compared, history, remote, store, study_view, tracking
 from sweeps import folder as folders
 from sweeps.connect import cluster, own, shared
+from sweeps.drive import Drive, ReportWriter, Rows, StatusCallback, say
 from sweeps.lease import Guard, Lease
 from sweeps.resolve import Resolved, places, resolve
 from sweeps.spec import SweepSpec
 from sweeps.telemetry import Watch
-from sweeps.tuning import Drive, ReportWriter, Rows, StatusCallback, say, start_board, tune_groups
+from sweeps.tuning import start_board, tune_groups
 
 MLFLOW_PATIENCE_S = 10.0
 

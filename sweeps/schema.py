@@ -130,6 +130,8 @@ class Resources(Section):
     """Where trials train; auto: the GPU if a worker has one."""
     workers: AutoOrCount = "auto"
     """Worker processes; auto: as many as fit."""
+    patience: Annotated[Duration, Field(gt=0)] = 300.0
+    """How long a worker may neither report nor compute before it is started again, as 90s, 5m; null: for ever."""
     engine: Literal["auto", "loop", "stacked"] = "auto"
     """How a group computes; auto: measured for each shape. Loop gives the same bits in any group."""
 

@@ -34,8 +34,14 @@ class Meter:
         return time.monotonic() - self._began
 
 
-def status(board: Board, meter: Meter) -> dict[str, Any]:
-    """Counts by state and by stage, best trial, rungs, speed and the time left, as the live table shows them."""
+def status(board: Board, meter: Meter, why: str = "") -> dict[str, Any]:
+    """Counts by state and by stage, best trial, rungs, speed, the time left and groups, as the live table shows them.
+
+    Args:
+        board: what is told of.
+        meter: of this board.
+        why: what a worker needs and what the cluster has, for groups that have no worker.
+    """
     tally = board.history.tally
     states = tally.by_state()
     updates = tally.updates.total()
@@ -62,6 +68,8 @@ def status(board: Board, meter: Meter) -> dict[str, Any]:
         "trouble": board.trouble,
         "note": board.note,
         "lost": board.lost,
+        "groups": board.groups(),
+        "waiting": board.waiting(why),
     }
 
 

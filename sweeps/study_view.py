@@ -159,6 +159,8 @@ class View:
         self._worst = math.inf if spec.mode == "min" else -math.inf
         self._study = -1
         self._known: dict[int, tuple[int, str, set[int]]] = {}  # by number: id, state, updates of its curve
+        self._over: set[int] = set()
+        """Trials that are shown as ended: they are not looked at again."""
         self._looked = False
         self._alive_at = -ALIVE_S
 
@@ -175,7 +177,8 @@ class View:
         """
         if not history.sweep_id:
             return 0
-        wanted = [self._shown(trial, living) for _, trial in sorted(history.trials.items())]
+        self._over = self._over if self._looked else set()
+        wanted = [self._shown(trial, living) for n, trial in sorted(history.trials.items()) if n not in self._over]
         if not self._looked:
             self._look(history.sweep_id, wanted)
         if living and time.monotonic() - self._alive_at > ALIVE_S:
@@ -188,6 +191,7 @@ class View:
             self._looked = True
             if progress is not None:
                 progress(min(first + BATCH, len(changed)), len(changed))
+        self._over |= {trial.number for trial in wanted if trial.state not in ("RUNNING", "WAITING")}
         return len(changed)
 
     def _shown(self, trial: Trial, living: bool) -> Shown:

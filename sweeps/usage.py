@@ -29,6 +29,26 @@ def usage(device: str = "cpu") -> Usage:
     return found
 
 
+def used_s() -> float:
+    """Seconds of processors that this process and its children have used; loading data may be the children's work."""
+    import psutil
+
+    total = 0.0
+    process = psutil.Process()
+    for one in [process, *process.children(recursive=True)]:
+        with contextlib.suppress(psutil.Error):
+            times = one.cpu_times()
+            total += times.user + times.system
+    return total
+
+
+def born() -> float:
+    """When this process was started, in seconds since 1970 by its own system's account."""
+    import psutil
+
+    return float(psutil.Process().create_time())
+
+
 def _gpu(device: str) -> Usage:
     from trainers.devices import memory, uuid
 

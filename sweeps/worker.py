@@ -6,8 +6,10 @@ import contextlib
 import math
 import os
 import socket
+import threading
 import time
-from collections.abc import Iterable
+import traceback
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,11 +19,14 @@ from ray import tune
 
 from sweeps import forks, remote, stages
 from sweeps.capture import Capture, log_path
+from sweeps.causes import cause_of
 from sweeps.checkpoints import Checkpoints
 from sweeps.history import trial_id
-from sweeps.round import Answer, Entry, Seated
+from sweeps.resident import Residents
+from sweeps.round import Answer, Entry, Place, Seated
 from sweeps.spec import SweepSpec
-from sweeps.usage import usage
+from sweeps.usage import born, usage, used_s
+from sweeps.watchdog import BEAT_S
 
 if TYPE_CHECKING:
     from sweeps.insight import Insight
@@ -43,7 +48,7 @@ class Course:
 
 
 class GroupWorker(tune.Trainable):  # type: ignore[misc]
-    """Trains one group. All that matters is said to the board; Tune only places, watches and restarts it."""
+    """Trains one group. All that matters is said to the board; Tune only places it and tells of its end."""
 
     _log: Capture | None = None
     """Keeps what this process prints."""
@@ -61,14 +66,30 @@ class GroupWorker(tune.Trainable):  # type: ignore[misc]
         if config.get("capture"):
             self._log = Capture(log_path(self._folder, self._group))
         self._mark("began", words=f"group {self._group}, process {os.getpid()} on {socket.gethostname()}")
-        self._open()
+        node = ray.get_runtime_context().get_node_id()
+        place = Place(socket.gethostname(), node, os.getpid(), born(), self._device)
+        self._incarnation: int = ray.get(self._board.enter.remote(self._group, place))
+        threading.Thread(target=self._beat, name="beat", daemon=True).start()
         self._prepare(config)
-        attached = ray.get(self._board.attach.remote(self._group))
-        self._incarnation = attached.incarnation
+        self._open()
+        attached = ray.get(self._board.attach.remote(self._group, self._incarnation, place))
+        self._residents.limit(attached.resident)
+        self._alone = attached.alone
         self._restore(attached.trials)
+
+    def _beat(self) -> None:
+        """Tell the board now and then that this process is alive, also while it trains."""
+        while True:
+            self._board.beat.remote(self._group, self._incarnation, used_s())
+            time.sleep(BEAT_S)
 
     def _open(self) -> None:
         """Hold no trial yet."""
+        self._residents = Residents(self._trials, self._unpack)
+        self._alone = False
+        """Train one by one: some trial has raised an error, and it is not known which."""
+        self._only: set[int] | None = None
+        """The trials that the board waits for, if not for all."""
         self._checkpoints = Checkpoints(self._folder, self._group, self._unpack)
         self._stages = stages.by_name(self._spec)
         self._courses: dict[tuple[str, int], Course] = {}
@@ -129,17 +150,50 @@ class GroupWorker(tune.Trainable):  # type: ignore[misc]
     # -- training --------------------------------------------------------------------------------------------
 
     def _advance(self) -> list[Entry]:
-        """Train every trial to its next report update and measure it."""
-        until = {n: self._next_report(n, u) for n, u in self._at.items() if n not in self._unfit}
-        skipped = [n for n, entry in self._unfit.items() if entry.doomed]
+        """Train every trial that the board waits for to its next report update and measure it."""
+        only, self._only = self._only, None
+        due = [number for number in self._at if only is None or number in only]
+        entries: list[Entry] = []
+        for numbers in self._by_turns([n for n in due if n not in self._unfit or self._unfit[n].doomed]):
+            entries += self._tried(numbers, self._train)
+        self._alone = False
+        return [*entries, *(self._unfit[number] for number in due if number in self._unfit)]
+
+    def _by_turns(self, numbers: list[int]) -> Iterator[list[int]]:
+        """Parts of the group that are trained at once, each in memory meanwhile."""
+        for some in self._residents.by_turns(numbers, 1 if self._alone else None):
+            with self._residents.at_once(some):
+                yield some
+
+    def _tried(self, numbers: list[int], train: Callable[[list[int]], list[Entry]]) -> list[Entry]:
+        """Train trials. One that is alone and raises an error of its own fails alone."""
+        try:
+            return train(numbers)
+        except Exception as error:
+            told = traceback.format_exc()
+            if len(numbers) > 1 or not (self._alone or self._residents.limited):
+                raise
+            if cause_of(told) not in ("bug", "memory"):
+                raise
+            number = numbers[0]
+            self._unfit[number] = Entry(
+                number, self._at[number], {}, math.nan, 0.0, failed=words(error), traceback=told
+            )
+            self._residents.remove(number)
+            return []
+
+    def _train(self, numbers: list[int]) -> list[Entry]:
+        """Train these trials to their next report updates and measure them."""
+        until = {n: self._next_report(n, self._at[n]) for n in numbers if n not in self._unfit}
+        skipped = [n for n in numbers if n in self._unfit]
         born: dict[int, dict[str, float]] = {}
-        for course, numbers in self._by_course([*(n for n in until if not self._at[n]), *skipped]):
-            born |= course.insight.born(numbers) if course.insight else {}
+        for course, some in self._by_course([*(n for n in until if not self._at[n]), *skipped]):
+            born |= course.insight.born(some) if course.insight else {}
         seconds = self._trials.advance(until)
         metrics: dict[int, dict[str, float]] = {}
         scores: dict[int, float] = {}
-        for course, numbers in self._by_course(until):
-            measured, compared = self._measure(course, {number: until[number] for number in numbers})
+        for course, some in self._by_course(until):
+            measured, compared = self._measure(course, {number: until[number] for number in some})
             metrics |= measured
             scores |= compared
         entries = []
@@ -155,7 +209,7 @@ class GroupWorker(tune.Trainable):  # type: ignore[misc]
             )  # fmt: skip
             if diverged is None:
                 self._keep(number, until[number], metrics[number])
-        return [*entries, *self._unfit.values()]
+        return entries
 
     def _by_course(self, numbers: Iterable[int]) -> list[tuple[Course, list[int]]]:
         """Trials with what they have in common, in the order in which they were given."""
@@ -200,10 +254,9 @@ class GroupWorker(tune.Trainable):  # type: ignore[misc]
             del self._at[number], self._course[number]
             unfit = self._unfit.pop(number, None)
             if unfit is None or unfit.doomed:
-                self._trials.remove(number)
-        self._mark("seated", [seated.number for seated in answer.new])
-        for seated in answer.new:
-            self._seat(seated, None)
+                self._residents.remove(number)
+        self._restore(answer.new)
+        self._only = {seated.number for seated in answer.new} if answer.only_new else None
         if answer.leave or self._checkpoint_due(answer.checkpoint):
             self._write_checkpoint()
         return answer.done or answer.leave
@@ -217,12 +270,13 @@ class GroupWorker(tune.Trainable):  # type: ignore[misc]
         state = self._start if state is None else state
         self._at[number] = 0 if state is None else state.update
         try:
-            self._trials.add(TrialConfig.from_dict(seated.config), state)
+            self._residents.add(TrialConfig.from_dict(seated.config), state)
             doomed = course.insight.doomed(number) if course.insight and not self._at[number] else None
+            self._residents.park(number)
         except Exception as error:
             self._unfit[number] = Entry(number, self._at[number], {}, math.nan, 0.0, failed=words(error))
             with contextlib.suppress(KeyError):
-                self._trials.remove(number)
+                self._residents.remove(number)
             return
         if doomed and course.insight and course.insight.skips:
             self._unfit[number] = Entry(number, 0, {}, math.nan, 0.0, doomed=doomed)
@@ -254,12 +308,16 @@ class GroupWorker(tune.Trainable):  # type: ignore[misc]
         states = self._checkpoints.read({seated.number: seated.update for seated in trials if seated.update})
         self._mark("seated", [seated.number for seated in trials])
         for seated in trials:
-            self._seat(seated, states.get(seated.number))
+            self._seat(seated, states.pop(seated.number, None))
         behind = {seated.number: seated.update for seated in trials if seated.update > self._at[seated.number]}
-        behind = {number: update for number, update in behind.items() if number not in self._unfit}
-        if behind:
-            self._trials.advance(behind)
-            self._at.update(behind)
+
+        def catch_up(numbers: list[int]) -> list[Entry]:
+            self._trials.advance({number: behind[number] for number in numbers})
+            self._at.update({number: behind[number] for number in numbers})
+            return []
+
+        for numbers in self._by_turns([number for number in behind if number not in self._unfit]):
+            self._tried(numbers, catch_up)
 
     def _checkpoint_due(self, asked: bool) -> bool:
         """Whether to store the group's trials: at rungs, else once a minute, as far as its share of the time allows."""
@@ -273,7 +331,7 @@ class GroupWorker(tune.Trainable):  # type: ignore[misc]
     def _write_checkpoint(self) -> None:
         """Store every trial of the group that is trained."""
         started = time.monotonic()
-        self._checkpoints.write({n: self._trials.state(n) for n in self._at if n not in self._unfit})
+        self._checkpoints.write({n: self._residents.state(n) for n in self._at if n not in self._unfit})
         self._last_checkpoint = time.monotonic()
         self._checkpoint_cost = self._last_checkpoint - started
 

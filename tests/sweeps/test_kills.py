@@ -141,6 +141,25 @@ def test_workers_killed_at_random_moments(tmp_path: Path, undisturbed: dict) -> 
     check_mlflow(tmp_path, folder)
 
 
+def test_a_worker_that_hangs_is_ended_and_another_goes_on(tmp_path: Path, undisturbed: dict) -> None:
+    spec = tmp_path / "spec.yaml"
+    resources = {**SPEC["resources"], "patience": 4.0}
+    spec.write_text(
+        yaml.safe_dump({**SPEC, "resources": resources, "storage": str(tmp_path), "mlflow": {"enabled": False}})
+    )
+    folder = tmp_path / "sweep"
+    process = start("run", str(spec), "--out", str(folder))
+    while process.poll() is None and not any(trial.updates for trial in history.load(folder).trials.values()):
+        time.sleep(0.1)
+    (stopped,) = random.Random(3).sample(workers(process), 1)
+    stopped.send_signal(signal.SIGSTOP)
+    finish(process)
+    check(folder, undisturbed)
+    faults = [record for record in journal.read(folder / "journal.jsonl") if record["type"] == "fault"]
+    assert "no sign of life" in faults[0]["words"]
+    assert not stopped.is_running()
+
+
 def check(folder: Path, undisturbed: dict) -> None:
     ends = [r["trial"] for r in journal.read(folder / "journal.jsonl") if r["type"] == "end"]
     assert sorted(ends) == list(range(SPEC["budget"]["trials"])), "each trial ends once"

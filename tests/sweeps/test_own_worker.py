@@ -90,9 +90,9 @@ def worker_at(board: Board, folder: Path, spec: SweepSpec) -> tuple[OwnWorker, i
     """A worker that has just attached, as Ray Tune would make it, and its incarnation."""
     worker = object.__new__(OwnWorker)
     worker._group, worker._folder, worker._spec, worker._engines = 0, folder, spec, {}
+    worker._prepare({"cwd": str(Path.cwd()), "device": "cpu"})
     worker._open()
     worker._last_checkpoint, worker._checkpoint_cost = -math.inf, 0.0
-    worker._prepare({"cwd": str(Path.cwd()), "device": "cpu"})
     attached = board.attach(0)
     worker._restore(attached.trials)
     return worker, attached.incarnation

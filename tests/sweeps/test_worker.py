@@ -217,3 +217,125 @@ def test_a_group_without_trials_reports_none(tmp_path: Path) -> None:
     assert not worker._obey(Answer(new=(seated(7),)))
     assert [entry.number for entry in worker._advance()] == [7]
     assert worker._obey(Answer(drop=(7,), done=True))
+
+
+def test_only_those_that_the_board_waits_for_are_trained_and_reported(tmp_path: Path) -> None:
+    """As when another group's trials are taken over in the middle of a round; one of them has a checkpoint."""
+    other = worker_in(tmp_path, (8, 0))
+    other._advance()
+    other._write_checkpoint()
+    worker = worker_in(tmp_path, (1, 20), (2, 60))
+    worker._advance()
+    assert not worker._obey(Answer(drop=(2,), new=(seated(8, 40), seated(3), seated(9)), only_new=True))
+    assert worker._trials.updates == {1: 40, 8: 40, 9: 0}, "it catches up to where the journal has it"
+    assert {entry.number: entry.update for entry in worker._advance()} == {8: 60, 9: 20, 3: 0}
+    assert not worker._obey(Answer(drop=(3,)))
+    assert {entry.number: entry.update for entry in worker._advance()} == {1: 60, 8: 80, 9: 40}
+
+
+class NarrowGroup(PretendGroup):
+    """Has no memory for more than three trials in a step."""
+
+    most = 3
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps: list[list[int]] = []
+
+    def advance(self, until) -> dict[int, float]:
+        self.steps.append(sorted(self.updates))
+        if len(self.updates) > self.most:
+            raise MemoryError(f"{len(self.updates)} trials")
+        return super().advance(until)
+
+
+def narrow(folder: Path, size: int | None, *trials: tuple[int, int], alone: bool = False, most: int = 3) -> GroupWorker:
+    """A worker of a narrow group, of which so many trials are in memory at once."""
+    worker = worker_in(folder)
+    worker._trials = NarrowGroup()
+    worker._trials.most = most
+    worker._open()
+    worker._residents.limit(size)
+    worker._alone = alone
+    worker._restore(tuple(seated(number, update) for number, update in trials))
+    return worker
+
+
+def test_a_group_that_ran_out_of_memory_is_trained_in_parts(tmp_path: Path) -> None:
+    trials = [(number, 20 * (number % 3)) for number in (1, 2, 5, 6, 7)]
+    with pytest.raises(MemoryError):
+        narrow(tmp_path, None, *trials)
+    worker = narrow(tmp_path, 2, *trials)
+    entries = {entry.number: entry.update for entry in worker._advance()}
+    assert entries == {number: update + 20 for number, update in trials}
+    assert max(map(len, worker._trials.steps)) == 2
+    worker._write_checkpoint()
+    assert {n: s.update for n, s in worker._checkpoints.read(dict.fromkeys(entries, 100)).items()} == entries
+    assert not worker._obey(Answer(drop=(2, 5), new=(seated(9),)))
+    assert {entry.number: entry.update for entry in worker._advance()} == {1: 60, 6: 40, 7: 60, 9: 20}
+
+
+def test_parts_hold_the_same_bits_as_the_whole(tmp_path: Path) -> None:
+    """With real training: what was put out of memory and brought back goes on as if it had stayed."""
+    from trainers.group import Group
+    from trainers.tasks import load
+
+    def trained(size: int | None) -> dict[int, float]:
+        worker = worker_in(tmp_path)
+        worker._trials = Group(load("digits", {}), "loop")
+        worker._open()
+        worker._residents.limit(size)
+        worker._restore(tuple(seated(number) for number in range(5)))
+        for _ in range(2):
+            entries = worker._advance()
+        return {entry.number: entry.metrics["valid_loss"] for entry in entries}
+
+    assert trained(2) == trained(None)
+
+
+def test_a_trial_too_large_for_the_memory_fails_alone(tmp_path: Path) -> None:
+    worker = narrow(tmp_path, 1, (1, 0), (2, 20), most=0)
+    entries = {entry.number: entry for entry in worker._advance()}
+    assert {number: entry.failed for number, entry in entries.items()} == {
+        1: "MemoryError: 1 trials", 2: "MemoryError: 1 trials",
+    }  # fmt: skip
+
+
+class FaultyGroup(PretendGroup):
+    """Raises whenever trial 6 passes update 30."""
+
+    def advance(self, until) -> dict[int, float]:
+        if until.get(6, 0) > 30:
+            raise ValueError("six")
+        return super().advance(until)
+
+
+@pytest.mark.parametrize("update", [20, 40])
+def test_looked_for_one_by_one_a_trial_that_raises_fails_alone(tmp_path: Path, update: int) -> None:
+    """Whether it raises in its next step or while it catches up."""
+    worker = worker_in(tmp_path)
+    worker._trials = FaultyGroup()
+    worker._open()
+    worker._alone = True
+    worker._restore(tuple(seated(number, update) for number in (5, 6, 7)))
+    entries = {entry.number: entry for entry in worker._advance()}
+    assert {number: entry.failed for number, entry in entries.items()} == {5: None, 6: "ValueError: six", 7: None}
+    assert 'raise ValueError("six")' in entries[6].traceback
+    assert entries[5].update == update + 20
+    assert not worker._obey(Answer(drop=(6,)))
+    assert [entry.number for entry in worker._advance()] == [5, 7]
+
+
+@pytest.mark.parametrize("words", ["ConnectionError: no route", "OSError: [Errno 28] No space left on device"])
+def test_no_trial_fails_for_what_its_machine_does(tmp_path: Path, words: str) -> None:
+    worker = worker_in(tmp_path)
+
+    def advance(until) -> dict[int, float]:
+        kind, _, rest = words.partition(": ")
+        raise {"ConnectionError": ConnectionError, "OSError": OSError}[kind](rest)
+
+    worker._alone = True
+    worker._restore((seated(1), seated(2)))
+    worker._trials.advance = advance
+    with pytest.raises((ConnectionError, OSError)):
+        worker._advance()
