@@ -19,7 +19,8 @@ OWNERS = {
     "yaml": ("sweeps/reading.py", "cluster/*"),
     "optuna": ("sweeps/search.py", "sweeps/learnt.py", "sweeps/study_view.py"),
     "ray": tuple(
-        f"sweeps/{name}.py" for name in ("board_actor", "callback", "connect", "placement", "seats", "tuning", "worker")
+        f"sweeps/{name}.py"
+        for name in ("board_actor", "callback", "connect", "placement", "seats", "tuning", "watching", "worker")
     ),
     "mlflow": ("sweeps/tracking.py",),
     "pyarrow": ("sweeps/store.py", "sweeps/parquet.py", "sweeps/remote.py", "trainers/tasks/*"),
