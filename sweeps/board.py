@@ -17,13 +17,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from sweeps import history, journal
 from sweeps.asking import Asker
-from sweeps.groups import Group, Groups, cost
+from sweeps.groups import Groups, cost
 from sweeps.judging import Judge
 from sweeps.ledger import Heard, Ledger
 from sweeps.round import Answer, Attached, Entry, Place, Seated, StaleWorkerError
@@ -119,8 +119,7 @@ class Board:
         member.told = set(member.held)
         if place is not None:
             member.place = place
-            self._log("attach", optional=True, group=group, incarnation=incarnation, host=place.host, node=place.node,
-                      pid=place.pid, device=place.device)  # fmt: skip
+            self._ledger.attached(group, incarnation, place)
             self._ledger.write()
         return Attached(incarnation, tuple(map(self._seat, member.held)), member.resident, member.alone)
 
@@ -150,15 +149,19 @@ class Board:
         self._waiting.discard(group)
         if member.lost or member.done:
             return {}
-        again = member.restarts.died(cause)
-        if cause == "memory":
-            member.resident = max(1, (member.resident or len(member.held)) // 2)
-        member.alone = cause == "bug"
-        self._log_fault(member, cause, words)
-        if not again:
+        again, blamed = member.died(cause)
+        self._ledger.fault(member, cause, words)
+        if blamed in member.held:
+            self._fail([blamed], f"its worker died twice when it trained alone: {words}")
+        elif not again:
             return self.lose(group, words)
         self._ledger.write()
-        return self._released()
+        return self._released() if blamed is None else self._settle_if_due()
+
+    def trying(self, group: int, incarnation: int, number: int) -> None:
+        """A group's worker is about to train this trial alone."""
+        self.refuse_stale(group, incarnation)
+        self._groups[group].trying = number
 
     def delay(self, group: int) -> float | None:
         """How many seconds to wait before a worker of a group is started again; None: it gets none."""
@@ -170,12 +173,8 @@ class Board:
         member = self._groups.ended(group)
         self._waiting.discard(group)
         member.lost = reason
-        for number in member.held:
-            self._heard.pop(number, None)
-            self._unheard.discard(number)
-            del self._holder[number]
-            self._end(number, "failed", f"worker lost: {reason}")
-        member.held, member.told = [], set()
+        self._fail(list(member.held), f"worker lost: {reason}")
+        member.told = set()
         self._ledger.write()
         return self._settle_if_due()
 
@@ -196,7 +195,7 @@ class Board:
             for number, group in self._groups.deal(moved, self._cost).items():
                 self._holder[number] = group
                 given.add(group)
-            self._log_fault(member, member.restarts.cause or "infrastructure", "no worker for too long", moved)
+            self._ledger.fault(member, member.restarts.cause or "infrastructure", "no worker for too long", moved)
         self._ledger.write()
         return self._in_between(sorted(given & self._waiting))
 
@@ -347,6 +346,14 @@ class Board:
             held = self._groups[group].held
             self._groups[group].held = [n for n in held if self.history.trials[n].state == "running"]
 
+    def _fail(self, numbers: Collection[int], reason: str) -> None:
+        """End trials whose worker is gone."""
+        for number in numbers:
+            self._heard.pop(number, None)
+            self._unheard.discard(number)
+            self._groups[self._holder.pop(number)].held.remove(number)
+            self._end(number, "failed", reason)
+
     def _unhear(self, numbers: Iterable[int]) -> None:
         """Forget what was reported of trials in this round: a new worker reports them again."""
         for number in numbers:
@@ -415,11 +422,6 @@ class Board:
         return slots
 
     # -- records ---------------------------------------------------------------------------------------------
-
-    def _log_fault(self, member: Group, cause: str, words: str, moved: Sequence[int] = ()) -> None:
-        resident = {"resident": member.resident} if cause == "memory" else {}
-        self._log("fault", optional=True, group=member.number, incarnation=member.incarnation, cause=cause, words=words,
-                  moved=list(moved), **resident)  # fmt: skip
 
     def _end(
         self, number: int, state: str, reason: str = "", *,

@@ -73,6 +73,10 @@ class BoardActor:
         self._watchdog.answered(group)
         return attached
 
+    async def trying(self, group: int, incarnation: int, number: int) -> None:
+        """See `Board.trying`."""
+        self._board.trying(group, incarnation, number)
+
     async def report(self, group: int, incarnation: int, engine: str, entries: list[Entry]) -> Answer:
         """See `Board.report`; waits until the round is settled."""
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()

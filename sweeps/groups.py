@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -10,6 +11,8 @@ from typing import Any
 from sweeps.causes import Restarts
 from sweeps.round import Place
 
+LOOK_AFTER = 3  # deaths in a row after which trials are trained one by one: one of them may be what kills workers
+TWICE = 2  # a machine may fail while it trains an innocent trial
 SLOW_S = 10.0  # whom a round has waited for so long is named
 
 
@@ -38,9 +41,26 @@ class Group:
     """How many trials it may have in memory at once."""
     alone: bool = False
     """Whether its next worker shall find out which trial raises errors."""
+    trying: int | None = None
+    """The trial that its worker trains alone now, having said so before."""
+    died_of: Counter[int] = field(default_factory=Counter)
+    """How often a worker died while it trained this trial alone."""
     reported: float | None = None
     """When it last reported."""
     restarts: Restarts = field(default_factory=Restarts)
+
+    def died(self, cause: str) -> tuple[bool, int | None]:
+        """Its worker died. Whether it gets another, and the trial that is to blame, if there is one."""
+        blamed, self.trying = self.trying, None
+        if blamed is not None:
+            self.died_of[blamed] += 1
+            if self.died_of[blamed] < TWICE:
+                blamed = None
+        again = self.restarts.died(cause)
+        if cause == "memory":
+            self.resident = max(1, (self.resident or len(self.held)) // 2)
+        self.alone = cause == "bug" or self.restarts.row >= LOOK_AFTER
+        return again or blamed is not None, blamed
 
     @property
     def open(self) -> bool:

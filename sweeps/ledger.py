@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from sweeps import journal
+from sweeps.groups import Group
 from sweeps.history import History
-from sweeps.round import Entry
+from sweeps.round import Entry, Place
 
 Heard = tuple[int, str, Entry]
 """What was reported of a trial: by which group, with what engine, what."""
@@ -52,6 +53,17 @@ class Ledger:
                 time.sleep(1.0)
             else:
                 self._unwritten, self.trouble = [], ""
+
+    def attached(self, group: int, incarnation: int, place: Place) -> None:
+        """Log that a group has a worker, and where."""
+        self.log("attach", optional=True, group=group, incarnation=incarnation, host=place.host, node=place.node,
+                 pid=place.pid, device=place.device)  # fmt: skip
+
+    def fault(self, member: Group, cause: str, words: str, moved: Iterable[int] = ()) -> None:
+        """Log that a group has lost its worker, or its trials to other groups."""
+        resident = {"resident": member.resident} if cause == "memory" else {}
+        self.log("fault", optional=True, group=member.number, incarnation=member.incarnation, cause=cause, words=words,
+                 moved=list(moved), **resident)  # fmt: skip
 
     def reports(self, heard: Iterable[Heard]) -> None:
         """Log a round's measurements, a record for each group."""

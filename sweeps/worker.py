@@ -167,6 +167,8 @@ class GroupWorker(tune.Trainable):  # type: ignore[misc]
 
     def _tried(self, numbers: list[int], train: Callable[[list[int]], list[Entry]]) -> list[Entry]:
         """Train trials. One that is alone and raises an error of its own fails alone."""
+        if self._alone:
+            self._announce(numbers[0])
         try:
             return train(numbers)
         except Exception as error:
@@ -181,6 +183,10 @@ class GroupWorker(tune.Trainable):  # type: ignore[misc]
             )
             self._residents.remove(number)
             return []
+
+    def _announce(self, number: int) -> None:
+        """Have the board know which trial is trained alone, in case that this process does not survive it."""
+        ray.get(self._board.trying.remote(self._group, self._incarnation, number))
 
     def _train(self, numbers: list[int]) -> list[Entry]:
         """Train these trials to their next report updates and measure them."""

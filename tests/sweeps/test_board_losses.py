@@ -290,6 +290,35 @@ def test_a_bug_is_looked_for_one_by_one(tmp_path: Path) -> None:
     assert not board.attach(0).alone
 
 
+def test_a_trial_that_kills_its_workers_is_found_and_fails_alone(tmp_path: Path) -> None:
+    """Like a segmentation fault: the process dies whenever it trains that trial, however it trains it."""
+    board, workers, _ = three(tmp_path)
+    held = sorted(workers[0].at)
+    poison = held[0]
+    for death in range(5):
+        attached = board.attach(0)
+        assert attached.alone == (death >= 3)
+        if attached.alone:
+            board.trying(0, attached.incarnation, poison)
+        board.fault(0, "infrastructure", "signal 9")
+    trial = board.history.trials[poison]
+    assert (trial.state, trial.reason) == ("failed", "its worker died twice when it trained alone: signal 9")
+    assert board.lost == {}
+    assert sorted(seated.number for seated in board.attach(0).trials) == held[1:]
+    with pytest.raises(StaleWorkerError):
+        board.trying(0, 1, held[1])
+
+
+def test_no_trial_is_blamed_for_one_death_of_its_machine(tmp_path: Path) -> None:
+    board, workers, _ = three(tmp_path)
+    for death in range(9):
+        attached = board.attach(0)
+        if attached.alone:
+            board.trying(0, attached.incarnation, 1000 + death)  # always another one
+        board.fault(0, "infrastructure", "gone")
+    assert {board.history.trials[number].state for number in workers[0].at} == {"running"}
+
+
 def test_nobody_waits_for_an_absent_group_when_all_leave(tmp_path: Path) -> None:
     board, workers, _ = three(tmp_path)
     workers[0].report()

@@ -1,3 +1,4 @@
+import json
 import math
 from pathlib import Path
 
@@ -75,3 +76,15 @@ def test_what_a_newer_musweep_wrote_is_refused() -> None:
         history.fold([{"type": "fold"}])
     with pytest.raises(journal.JournalError, match="format 2"):
         history.fold([{**told.opened(1, 0), "format": 2}])
+
+
+def test_what_trials_have_in_common_is_held_once() -> None:
+    asks = [record for record in SAID if record["type"] == "ask"]
+    read = [json.loads(json.dumps(record)) for record in SAID]  # as from a file, where each line has strings of its own
+    found = history.fold(read)
+    first, second, *_ = (found.trials[record["trial"]] for record in asks)
+    assert [(t.params, t.config) for t in (first, second)] == [(r["params"], r["config"]) for r in asks[:2]]
+    for one, other in zip(first.config, second.config, strict=True):
+        assert one is other
+    shared = {name: name for name in first.metrics[10]}
+    assert all(shared[name] is name for name in second.metrics[10] if name in shared)

@@ -65,6 +65,14 @@ class PretendGroup:
         return TrialState(self.updates[number], layer, layer)
 
 
+@pytest.fixture(autouse=True)
+def announced(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """What workers told the board before they trained it alone; there is no board here."""
+    told: list[int] = []
+    monkeypatch.setattr(GroupWorker, "_announce", lambda self, number: told.append(number))
+    return told
+
+
 def seated(number: int, update: int = 0, stage: str = "search", updates: int = 100) -> Seated:
     return Seated(stage, SPEC.trial_config(number, {"lr": 0.5}).to_dict() | {"updates": updates}, update)
 
@@ -311,7 +319,9 @@ class FaultyGroup(PretendGroup):
 
 
 @pytest.mark.parametrize("update", [20, 40])
-def test_looked_for_one_by_one_a_trial_that_raises_fails_alone(tmp_path: Path, update: int) -> None:
+def test_looked_for_one_by_one_a_trial_that_raises_fails_alone(
+    tmp_path: Path, update: int, announced: list[int]
+) -> None:
     """Whether it raises in its next step or while it catches up."""
     worker = worker_in(tmp_path)
     worker._trials = FaultyGroup()
@@ -322,6 +332,7 @@ def test_looked_for_one_by_one_a_trial_that_raises_fails_alone(tmp_path: Path, u
     assert {number: entry.failed for number, entry in entries.items()} == {5: None, 6: "ValueError: six", 7: None}
     assert 'raise ValueError("six")' in entries[6].traceback
     assert entries[5].update == update + 20
+    assert announced.count(6) == (2 if update == 20 else 1), "before it catches up, before its next step"
     assert not worker._obey(Answer(drop=(6,)))
     assert [entry.number for entry in worker._advance()] == [5, 7]
 
