@@ -22,7 +22,19 @@ HERE = Path(__file__).parent
 PEERS = {"usual": 32, "expert": 128, "optuna_alone": 128}
 TARGETS = {"usual": 50.0, "expert": 6.0, "optuna_alone": 5.0}
 FIXED_COST_S = 20.0
-PARTS = ("sweep", "fixed_cost", "rows", "engines", "recurrent", "diagnostics", "curvature", "mlflow")
+STORED = (
+    "engines",
+    "recurrent",
+    "diagnostics",
+    "curvature",
+    "mlflow",
+    "scale",
+    "scale_real",
+    "scale_restart",
+    "window",
+)
+"""Parts that write their own JSON, with their ratios in it."""
+PARTS = ("sweep", "fixed_cost", "rows", *STORED)
 SCRIPTS = {"mlflow": "mlflow_copy.py"}  # one named mlflow.py would be imported for the library
 TIMEOUT_S = 3600
 
@@ -86,7 +98,7 @@ def ratios_of(found: dict[str, Any]) -> dict[str, Any]:
         ratios["fixed cost / target"] = round(found["fixed_cost"]["report_s"] / FIXED_COST_S, 2)
     if "rows" in found:
         ratios["results per second, board / Ray Tune"] = round(found["rows"]["ratio_to_tune"], 1)
-    for part in ("engines", "recurrent", "diagnostics", "curvature", "mlflow"):
+    for part in STORED:
         if part in found:
             ratios[part] = found[part].get("ratios")
     return ratios
@@ -129,7 +141,7 @@ def show(result: dict[str, Any], say: Console) -> None:
             f"through its actor; Ray Tune {rows['tune_without_loggers']:.0f} ({rows['tune_with_loggers']:.0f} with its "
             f"loggers): {rows['ratio_to_tune']:.0f}x"
         )
-    for part in ("engines", "recurrent", "diagnostics", "curvature", "mlflow"):
+    for part in STORED:
         if result.get(part):
             say.print_json(data=result["ratios"][part])
 
@@ -154,7 +166,7 @@ def main() -> None:
         if part in arguments.only:
             say.print(part.replace("_", " "))
             found[part] = measured(script, [])
-    for part in ("engines", "recurrent", "diagnostics", "curvature", "mlflow"):
+    for part in STORED:
         if part in arguments.only:
             say.print(part)
             with tempfile.TemporaryDirectory() as folder:

@@ -1,8 +1,8 @@
 """What a sweep costs its board and driver as it grows: trials that only report, 1,000 to 10,000 of them.
 
-Three parts: `grow`, 500 groups through a fake executor that calls the board directly; `restart`, a driver that finds
-10,000 finished trials; `real`, groups that are Ray actors and sleep (with --real N). Each measurement has a process of
-its own. Costs are CPU time per row (a report of one trial), memory is resident, lag is from a call to its answers.
+A fake executor has 500 groups call the board directly; the driver's part looks on as in life (`scale_driver.py`). Each
+sweep has a process of its own. Costs are CPU time per row (a report of one trial), memory is resident, lag is from a
+call to its answers.
 """
 
 from __future__ import annotations
@@ -16,12 +16,11 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import machine
+from scale_driver import Costs, Driver
 
 GROUPS = 500
 SIZES = (1000, 3000, 10_000)
@@ -74,10 +73,13 @@ class Worker:
         self.incarnation = attached.incarnation
         self.at = {seated.number: (seated.update, seated.config) for seated in attached.trials}
 
-    def report(self) -> dict[int, Any]:
-        """Move each trial to its next report and tell the board."""
+    def train(self) -> list[Any]:
+        """Move each trial to its next report."""
         self.at = {number: (update + 10, config) for number, (update, config) in self.at.items()}
-        entries = [entry(number, update, config) for number, (update, config) in self.at.items()]
+        return [entry(number, update, config) for number, (update, config) in self.at.items()]
+
+    def report(self, entries: list[Any]) -> dict[int, Any]:
+        """Tell the board."""
         return dict(self.board.report(self.group, self.incarnation, "loop", entries))
 
     def obey(self, answer: Any) -> None:
@@ -88,136 +90,70 @@ class Worker:
         self.gone = answer.done or answer.leave
 
 
-class Costs:
-    """CPU seconds by who spent them, with how often."""
+def play(folder: Path, spec: Any, groups: int, slots: int, driven: bool = True) -> tuple[Costs, Any]:
+    """A whole sweep: groups report in a random order, and the driver looks now and then as it does in life.
 
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self.calls: dict[str, int] = {}
-        self.lags: list[float] = []
-
-    def time(self, name: str, work: Any) -> Any:
-        """Do something and note what it took."""
-        began, wall = time.thread_time(), time.perf_counter()
-        found = work()
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.thread_time() - began
-        self.calls[name] = self.calls.get(name, 0) + 1
-        if name == "board":
-            self.lags.append(time.perf_counter() - wall)
-        return found
-
-
-def play(folder: Path, spec: Any, groups: int, slots: int) -> tuple[Costs, Any]:
-    """A whole sweep: groups report in a random order, and the driver looks now and then as it does in life."""
-    from sweeps import journal, status, tracked
+    The board is left open, as a driver leaves it that is killed.
+    """
+    from sweeps import status
     from sweeps.board import Board
-    from sweeps.tuning import Rows
 
     costs, order = Costs(), random.Random(0)
     board = Board(folder, spec, groups, slots)
-    rows, follower, meter, offset = Rows(folder), tracked.Follower(), status.Meter(), [0]
-    workers = costs.time("attach", lambda: [Worker(board, group) for group in range(groups)])
+    meter = status.Meter()
+    driver = Driver(folder, spec, lambda: status.status(board, meter), costs) if driven else None
+    workers = costs.time("board, first seats", lambda: [Worker(board, group) for group in range(groups)])
     ready, reports = list(range(groups)), 0
-
-    def follow() -> None:
-        records, offset[0] = journal.tail(folder / "journal.jsonl", offset[0])
-        follower.apply(records)
-
     while ready:
         place = order.randrange(len(ready))
         ready[place], ready[-1] = ready[-1], ready[place]
-        answers = costs.time("board", workers[ready.pop()].report)
+        worker = workers[ready.pop()]
+        entries = worker.train()
+        answers = costs.time("board, reports", lambda: worker.report(entries))  # noqa: B023 - called at once
         for group, answer in answers.items():
             workers[group].obey(answer)
+            costs.seated(seated.number for seated in answer.new)
         ready += [group for group in answers if not workers[group].gone]
         reports += 1
-        if reports % POLL_REPORTS == 0:
-            costs.time("status", lambda: status.status(board, meter))
-            costs.time("rows", rows.follow)
-            costs.time("mirror's history", follow)
-    costs.time("rows", rows.close)
-    board.close("finished")
+        if driver is not None and reports % POLL_REPORTS == 0:
+            driver.look()
+    if driver is not None:
+        driver.close()
     return costs, board
 
 
-def grow(case: str, trials: int, halving: bool, order: str) -> dict[str, Any]:
+def grow(case: str, trials: int, halving: bool) -> dict[str, Any]:
     """One sweep of the fake executor."""
-    from sweeps.board import Board  # noqa: F401 - imports are no part of what grows
+    import sweeps.drive  # noqa: F401 - imports are no part of what grows
+    from sweeps.board import Board  # noqa: F401
+    from sweeps.mlflow_copy import Copy  # noqa: F401
 
-    spec = spec_of(CASES[case], trials, halving, order)
+    spec = spec_of(CASES[case], trials, halving)
     before = resident_mib()
     with tempfile.TemporaryDirectory() as folder:
         costs, board = play(Path(folder), spec, GROUPS, 1)
-        rows = sum(len(trial.scores) for trial in board.history.trials.values())
-        assert len(board.history.trials) == trials, "a sweep that ended early"
-        lags = sorted(costs.lags)
-        latest = costs.lags[-len(costs.lags) // 5 :]
-        return {
-            "trials": trials,
-            "rows": rows,
-            "cpu_us_per_row": {name: 1e6 * spent / rows for name, spent in costs.seconds.items()},
-            "status_ms": 1e3 * costs.seconds["status"] / costs.calls["status"],
-            "lag_ms": {
-                "median": 1e3 * statistics.median(lags),
-                "p99": 1e3 * lags[int(0.99 * len(lags))],
-                "max": 1e3 * lags[-1],
-                "median of the last fifth": 1e3 * statistics.median(latest),
-            },
-            "memory_mib": resident_mib() - before,
-            "memory_kib_per_row": 1024 * (resident_mib() - before) / rows,
-        }
-
-
-def restart(trials: int, case: str) -> dict[str, Any]:
-    """Seconds until a driver that finds so many finished trials has its first answer, part by part."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        spec = spec_of(CASES[case], trials, halving=False)
-        _, board = play(folder, spec, 100, 8)
-        assert all(trial.state == "complete" for trial in board.history.trials.values())
-        size = (folder / "journal.jsonl").stat().st_size / 2**20
-        more = spec.model_copy(update={"budget": spec.budget.model_copy(update={"trials": trials + 100})})
-        (folder / "spec.json").write_text(json.dumps(more.model_dump(mode="json")))
-        began = time.perf_counter()
-        command = [sys.executable, __file__, "--part", "first-answer", "--folder", name]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-        return {"trials": trials, "journal_mib": size, "process_s": time.perf_counter() - began, **found}
-
-
-def first_answer(folder: Path) -> dict[str, Any]:
-    """What a driver and its board do before the first answer, in one process one after the other."""
-    marks = [("start", time.perf_counter(), time.process_time())]
-
-    def mark(name: str) -> None:
-        marks.append((name, time.perf_counter(), time.process_time()))
-
-    from sweeps import journal, tracked
-    from sweeps.board import Board
-    from sweeps.folder import read_spec
-    from sweeps.lease import Lease
-    from sweeps.tuning import Rows
-
-    mark("imports")
-    spec = read_spec(folder)
-    with Lease(folder) as lease:
-        mark("lease and spec")
-        board = Board(folder, spec, 100, 1, epoch=lease.epoch)
-        mark("board")
-        attached = board.attach(0)
-        mark("first answer")
-        assert len(attached.trials) == 1, "a new trial for the first group"
-        Rows(folder)
-        mark("rows (driver)")
-        tracked.Follower().apply(journal.tail(folder / "journal.jsonl", 0)[0])
-        mark("mirror's history (a thread of the driver)")
-        board.close("interrupted")
-    found = {
-        name: {"wall_s": wall - before, "cpu_s": cpu - spent}
-        for (_, before, spent), (name, wall, cpu) in pairwise(marks)
+        journal_mib = (Path(folder) / "journal.jsonl").stat().st_size / 2**20
+    rows = sum(len(trial.scores) for trial in board.history.trials.values())
+    assert len(board.history.trials) == trials, "a sweep that ended early"
+    lags = sorted(costs.lags)
+    each = {name: 1e6 * spent / rows for name, spent in costs.seconds.items()}
+    sums = {who: sum(cost for name, cost in each.items() if name.startswith(who)) for who in ("board", "driver")}
+    return {
+        "trials": trials,
+        "rows": rows,
+        "cpu_us_per_row": {**sums, **each},
+        "cpu_ms_of_a_report_with_a_new_trial": costs.asks(),
+        "board_cpu_us_per_report_by_fifth": costs.fifths(),
+        "status_ms": 1e3 * costs.seconds["board, status"] / costs.calls["board, status"],
+        "lag_ms": {
+            "median": 1e3 * statistics.median(lags),
+            "p99": 1e3 * lags[int(0.99 * len(lags))],
+            "max": 1e3 * lags[-1],
+        },
+        "journal_mib": journal_mib,
+        "memory_mib": resident_mib() - before,
+        "memory_kib_per_row": 1024 * (resident_mib() - before) / rows,
     }
-    total = {"wall_s": marks[-1][1] - marks[0][1], "cpu_s": marks[-1][2]}
-    return {"parts": found, "total": total, "memory_mib": resident_mib()}
 
 
 def resident_mib() -> float:
@@ -233,74 +169,67 @@ def exponent(sizes: list[float], totals: list[float]) -> float:
 
 
 def growth(runs: list[dict[str, Any]]) -> dict[str, float]:
-    """Exponents in the number of trials: 1 is flat per row; n log n is about 1.12 between 1,000 and 10,000."""
-    sizes = [float(run["trials"]) for run in runs]
-    found = {
-        name: exponent(sizes, [run["cpu_us_per_row"][name] * run["rows"] for run in runs])
-        for name in runs[0]["cpu_us_per_row"]
-        if name != "attach"
-    }
-    found["status, each"] = exponent(sizes, [run["status_ms"] for run in runs])
-    found["median lag, each"] = exponent(sizes, [run["lag_ms"]["median of the last fifth"] for run in runs])
-    found["memory"] = exponent(sizes, [run["memory_mib"] for run in runs])
+    """Exponents of totals in the number of rows: 1 is flat per row; n log n is about 1.12 between 1,000 and 10,000."""
+    rows = [float(run["rows"]) for run in runs]
+    names = [name for name in runs[0]["cpu_us_per_row"] if name != "board, first seats"]
+    found = {name: exponent(rows, [run["cpu_us_per_row"][name] * run["rows"] for run in runs]) for name in names}
+    late = {int(at.split("-")[0]): ms for at, ms in runs[-1].get("cpu_ms_of_a_report_with_a_new_trial", {}).items()}
+    late = {at: at * ms for at, ms in late.items() if at >= 1000}
+    if len(late) > 1:  # at 1,000 trials half are the first of their groups, which cost nothing
+        found["asks from trial 1000 on"] = exponent([*map(float, late)], [*late.values()])
+    found["memory"] = exponent(rows, [run["memory_mib"] for run in runs])
+    found["status, each"] = exponent(rows, [run["status_ms"] for run in runs])
+    found["lag, each"] = exponent(rows, [run["lag_ms"]["median"] for run in runs])
     return found
 
 
-def part(*arguments: str) -> dict[str, Any]:
+def ratios(found: dict[str, Any]) -> dict[str, Any]:
+    """What a person looks for first."""
+    return {
+        name: {
+            f"{who}, us per row at {' / '.join(str(run['trials']) for run in runs)} trials": " / ".join(
+                f"{run['cpu_us_per_row'][who]:.0f}" for run in runs
+            )
+            for who in ("board", "driver")
+        }
+        | {"exponents": {key: round(value, 2) for key, value in found["growth"][name].items()}}
+        for name, runs in found["runs"].items()
+    }
+
+
+def part(script: Path, *arguments: str) -> dict[str, Any]:
     """Run one measurement in a process of its own."""
-    done = subprocess.run([sys.executable, __file__, *arguments], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, str(script), *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{' '.join(arguments)}: {done.stderr[-2000:]}")
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
-def measure(sizes: list[int], say: Any) -> dict[str, Any]:
-    """All of `grow`, then `restart` at the largest size."""
-    found: dict[str, Any] = {"growth": {}, "runs": {}}
-    for case in CASES:
-        for halving in (True, False):
-            if case == "tpe" and not halving:
-                continue  # asks are as many, rows three times as many
-            name = f"{case}, {'halving' if halving else 'to the end'}"
-            runs = [
-                part("--part", "grow", "--case", case, "--trials", str(size), *(["--halving"] if halving else []))
-                for size in sizes
-            ]
-            found["runs"][name], found["growth"][name] = runs, growth(runs)
-            say(name, found["growth"][name])
-    for case in CASES:
-        found.setdefault("restart", {})[case] = part("--part", "restart", "--trials", str(sizes[-1]), "--case", case)
-        say(f"restart, {case}", found["restart"][case])
-    return found
-
-
 def main() -> None:
     """Measure, print, store."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--part", choices=("all", "grow", "restart", "first-answer"), default="all")
-    parser.add_argument("--case", choices=list(CASES), default="random")
-    parser.add_argument("--trials", type=int, default=1000)
-    parser.add_argument("--halving", action="store_true")
-    parser.add_argument("--order", choices=("arrival", "number"), default="arrival")
-    parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES))
-    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES), help="trials")
+    parser.add_argument("--to-the-end", action="store_true", help="no trial is stopped; ten reports of each")
+    parser.add_argument("--one", action="store_true", help="the first case and size in this process; print its JSON")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    if arguments.part == "grow":
-        print(json.dumps(grow(arguments.case, arguments.trials, arguments.halving, arguments.order)))
+    if arguments.one:
+        print(json.dumps(grow(arguments.cases[0], arguments.sizes[0], not arguments.to_the_end)))
         return
-    if arguments.part == "restart":
-        print(json.dumps(restart(arguments.trials, arguments.case)))
-        return
-    if arguments.part == "first-answer":
-        print(json.dumps(first_answer(arguments.folder)))
-        return
-    described = machine.describe()
-    found = measure(arguments.sizes, lambda name, what: print(name, json.dumps(what, indent=1), flush=True))
-    result = {"machine": described, **found}
+    found: dict[str, Any] = {"machine": machine.describe(), "groups": GROUPS, "growth": {}, "runs": {}}
+    more = ["--to-the-end"] if arguments.to_the_end else []
+    for case in arguments.cases:
+        name = f"{case}, {'to the end' if more else 'halving'}"
+        found["runs"][name] = runs = [
+            part(Path(__file__), "--one", "--cases", case, "--sizes", str(size), *more) for size in arguments.sizes
+        ]
+        found["growth"][name] = growth(runs) if len(runs) > 1 else {}
+    found = {"ratios": ratios(found), **found}
+    print(json.dumps(found, indent=1), flush=True)
     if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=1) + "\n")
+        arguments.json.write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

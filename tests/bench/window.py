@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import machine
+from scale import exponent
 
 SPACE = {
     "mu_max": {"type": "float", "low": 0.8, "high": 0.995, "scale": "one_minus_log"},
@@ -75,18 +76,23 @@ def searched(function: str, window: Any, seed: int, trials: int) -> dict[str, An
     return {"ask_ms": marks, "regret": regrets}
 
 
+def regrets(found: dict[str, Any]) -> dict[str, str]:
+    """Geometric means at the last mark."""
+    return {name: f"{list(marks.values())[-1]['geometric mean']:.3g}" for name, marks in found.items()}
+
+
 def main() -> None:
     """Measure, print, store."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=6)
+    parser.add_argument("--seeds", type=int, default=4, help="searches of each function and window; 0: no regret")
     parser.add_argument("--trials", type=int, default=1000, help="of each search whose regret is measured")
-    parser.add_argument("--windows", nargs="+", default=["null", "300", "auto"])
+    parser.add_argument("--windows", nargs="+", default=["null", "auto"])
     parser.add_argument("--grow", type=int, default=10_000, help="trials of the search whose asks are timed; 0: none")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     windows = {name: None if name == "null" else name if name == "auto" else int(name) for name in arguments.windows}
-    found: dict[str, Any] = {"machine": machine.describe(), "regret": {}, "ask_ms": {}}
-    for function in FUNCTIONS:
+    found: dict[str, Any] = {"machine": machine.describe(), "growth": {}, "regret": {}, "ask_ms": {}}
+    for function in FUNCTIONS if arguments.seeds else ():
         for name, window in windows.items():
             runs = [searched(function, window, seed, arguments.trials)["regret"] for seed in range(arguments.seeds)]
             found["regret"][f"{function}, window {name}"] = {
@@ -100,8 +106,12 @@ def main() -> None:
             print(function, name, json.dumps(found["regret"][f"{function}, window {name}"]), flush=True)
     for name, window in windows.items() if arguments.grow else ():
         trials = arguments.grow if window is not None else min(arguments.grow, 3000)
-        found["ask_ms"][f"window {name}"] = searched("bowl", window, 0, trials)["ask_ms"]
-        print("ask", name, found["ask_ms"][f"window {name}"], flush=True)
+        asks = found["ask_ms"][f"window {name}"] = searched("bowl", window, 0, trials)["ask_ms"]
+        late = {mark: ms for mark, ms in asks.items() if mark >= 1000}
+        if len(late) > 1:  # of the total: 1 is as many asks, each as dear as the last
+            found["growth"][f"window {name}"] = exponent(list(late), [mark * ms for mark, ms in late.items()])
+        print("ask", name, asks, flush=True)
+    found = {"ratios": {"growth of the time of asks": found["growth"], "regret": regrets(found["regret"])}, **found}
     if arguments.json:
         arguments.json.write_text(json.dumps(found, indent=1) + "\n")
 
