@@ -1,16 +1,13 @@
-"""Faults of what a sweep stands on: disk, files, clocks, its own code, a second driver, its trials' configs, leaks."""
+"""Faults of what a sweep stands on: files, clocks, its own code, a second driver, its trials' configs, leaks."""
 
-import contextlib
-import os
-import subprocess
 import time
 from pathlib import Path
 
 import psutil
 
 from sweeps import history, journal
-from tests.chaos.bench import Bench, Skipped, case
-from tests.chaos.places import SPEC, Place, finish, moment, name_of
+from tests.chaos.bench import Bench, case
+from tests.chaos.places import SPEC, Place, finish, name_of
 
 
 @case(
@@ -27,65 +24,13 @@ def divergence(bench: Bench) -> None:
         "search": {**SPEC["search"], "algorithm": "random"},
     }
     alone = {**spec, "search": {**spec["search"], "group_size": 1}}
-    for _ in range(bench.times(2)):
+    for _ in range(bench.times(1)):
         place = bench.place(spec)
         code = finish(place, place.start())
         lost = [trial for trial in place.trials().values() if trial.state == "diverged"]
         told = [f"{trial.id} diverged at a small learning rate" for trial in lost if trial.params["lr"] < 1]
         told += [f"{trial.id} has the objective {trial.objective}" for trial in lost if trial.objective is not None]
         bench.judge(place, len(lost), code, spec=alone, failures=told)
-
-
-@case("11", "disk full", "a tmpfs of 24 MB as storage, filled up while trials train, freed 8 s later")
-def disk_full(bench: Bench) -> None:
-    for _ in range(bench.times(3)):
-        place = bench.place()
-        with mounted(place, "24m") as disk:
-            driver = place.start()
-            place.wait_for(lambda place=place: place.updates() > 3000, 90, driver)
-            moment(bench.random, 0.0, 2.0)
-            filled = fill(disk)
-            time.sleep(8.0)
-            stood = place.updates()
-            time.sleep(1.0)
-            told = [] if driver.poll() is None else ["the driver left while the disk was full"]
-            (disk / "balloon").unlink()
-            if driver.poll() is None and place.updates() - stood > 20_000:
-                told.append("it trained on with nothing on disk")
-            code = finish(place, driver)
-            bench.judge(place, int(filled), code, failures=told, leftovers_s=10.0)
-
-
-@contextlib.contextmanager
-def mounted(place: Place, size: str):
-    """The place's root on a small disk of its own."""
-    if os.geteuid() != 0:
-        raise Skipped("mounting a small disk needs root")
-    saved = {path.name: path.read_bytes() for path in place.root.iterdir() if path.is_file()}
-    plan = (place.inside / "plan.json").read_bytes()
-    mounting = ["mount", "-t", "tmpfs", "-o", f"size={size}", "chaos", str(place.root)]
-    done = subprocess.run(mounting, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise Skipped(f"no small disk: {done.stderr.strip()}")
-    inside = Path(f"{place.root}-inside")  # the harness's own notes are not part of the fault
-    (inside / "fired").mkdir(parents=True)
-    place.inside, place.log = inside, inside / "driver.log"
-    (inside / "plan.json").write_bytes(plan)
-    try:
-        for name, data in saved.items():
-            (place.root / name).write_bytes(data)
-        yield place.root
-    finally:
-        place.close()
-        subprocess.run(["umount", "-l", str(place.root)], check=False)
-
-
-def fill(disk: Path) -> bool:
-    """Take all room that is left."""
-    with contextlib.suppress(OSError), (disk / "balloon").open("wb", buffering=0) as file:
-        while True:
-            file.write(b"x" * 4096)
-    return os.statvfs(disk).f_bavail * 4096 < 8192
 
 
 @case(
@@ -95,7 +40,7 @@ def fill(disk: Path) -> bool:
 )
 def corrupt_checkpoint(bench: Bench) -> None:
     kinds = ["flip", "cut", "empty"]
-    for turn in range(bench.times(3)):
+    for turn in range(bench.times(1)):
         place = bench.place()
         done = 0
         driver = place.start()
@@ -151,7 +96,7 @@ def torn_journal(bench: Bench) -> None:
         if journal.read(torn)[:-1] != expected:
             told.append(f"cut by {cut} bytes: what is written then cannot be read")
     bench.count(200, told)
-    for cut in sorted(bench.random.sample(range(1, 201), bench.times(3))):
+    for cut in sorted(bench.random.sample(range(1, 201), bench.times(2))):
         current = path.read_bytes()
         path.write_bytes(current[:-cut])
         driver = place.start()
@@ -160,12 +105,12 @@ def torn_journal(bench: Bench) -> None:
         if cut != 200 and driver.poll() is None:
             place.kill_driver(driver)
     code = finish(place, place.start())
-    bench.judge(place, bench.times(3), code)
+    bench.judge(place, bench.times(2), code)
 
 
 @case("17", "the same sweep started twice", "a second driver while the first works, and two at the same moment")
 def twice(bench: Bench) -> None:
-    for turn in range(bench.times(4)):
+    for turn in range(bench.times(2)):
         place = bench.place()
         first = place.start()
         if turn % 2 == 0:
@@ -185,7 +130,7 @@ def twice(bench: Bench) -> None:
     "time.time in all processes a day ahead, then a day behind, each in the middle of training",
 )
 def clocks(bench: Bench) -> None:
-    for first in (86_400.0, -86_400.0)[: bench.times(2)]:
+    for first in (86_400.0, -86_400.0)[: bench.times(1)]:
         place = bench.place()
         place.clock(0.0)
         driver = place.start()
@@ -198,7 +143,7 @@ def clocks(bench: Bench) -> None:
                 place.clock(offset)
                 jumped += 1
         bench.judge(place, jumped, finish(place, driver))
-    for offset in (86_400.0, -86_400.0)[: bench.times(2, 0)]:  # and with a worker lost in between
+    for offset in (-86_400.0, 86_400.0)[: bench.times(1, 0)]:  # and with a worker lost in between
         place = bench.place()
         place.clock(0.0)
         driver = place.start()
@@ -277,7 +222,7 @@ def trainer_spec(trials: int) -> dict:
     "the version of the code is another at the resume: it goes on and records both",
 )
 def code_changed(bench: Bench) -> None:
-    for _ in range(bench.times(2)):
+    for _ in range(bench.times(1)):
         place = bench.place(versions={"git": "a" * 40})
         driver = place.start()
         place.wait_for(lambda place=place: place.updates() > 5000, 90, driver)

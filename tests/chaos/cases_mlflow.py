@@ -1,22 +1,18 @@
-"""Faults of MLflow and its databases: down, slow, lying, locked, behind a line that breaks."""
+"""Faults of MLflow: down, slow, lying, its SQLite file locked."""
 
 import contextlib
 import os
-import secrets
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Generator
 
 from sweeps import journal
-from tests.chaos.bench import Bench, Skipped, case
+from tests.chaos.bench import Bench, case
 from tests.chaos.places import PACE_S, Place, finish
-from tests.chaos.proxies import HttpProxy, TcpProxy, free_port
-
-POSTGRES = os.environ.get("MUSWEEP_TEST_POSTGRES", "postgresql://postgres@127.0.0.1:5432/postgres")
+from tests.chaos.proxies import HttpProxy, free_port
 
 
 class Server:
@@ -121,7 +117,7 @@ def server_down(bench: Bench) -> None:
     server.stop()
     bench.judge(place, 1, code, failures=told)
 
-    for _ in range(bench.times(2, 1)):
+    for _ in range(bench.times(1)):
         place = served(bench, free_port())
         server = Server(place, int(place.spec["mlflow"]["uri"].rpartition(":")[2]))
         server.start()
@@ -150,7 +146,7 @@ def server_down(bench: Bench) -> None:
     "an HTTP proxy that by seed does so to four requests of ten; late: 10 s; not at all: carried out, reply dropped",
 )
 def bad_answers(bench: Bench) -> None:
-    for turn in range(bench.times(3)):
+    for turn in range(bench.times(2)):
         port = free_port()
         proxy = HttpProxy(port, bench.seed * 100 + turn, slow_s=10.0 if not bench.quick else 3.0)
         try:
@@ -174,7 +170,7 @@ def bad_answers(bench: Bench) -> None:
     "another process holds BEGIN EXCLUSIVE on MLflow's database for 60 s in the middle of the sweep",
 )
 def locked(bench: Bench) -> None:
-    for turn in range(bench.times(2)):
+    for turn in range(bench.times(1)):
         place = bench.place(pace=PACE_S if bench.quick or turn else 0.8)
         driver = place.start()
         place.wait_for(lambda place=place: place.updates() > 2000, 120, driver)
@@ -188,51 +184,3 @@ def locked(bench: Bench) -> None:
         bench.note(f"the sweep {'trained on' if trained else 'ended'} while the database was locked")
         told = reconcile(place)
         bench.judge(place, 1, code, failures=told)
-
-
-@contextlib.contextmanager
-def postgres() -> Generator[str]:
-    """A database of one's own on the server there is."""
-    import sqlalchemy
-
-    name = f"musweep_chaos_{secrets.token_hex(4)}"
-    admin = sqlalchemy.create_engine(POSTGRES, isolation_level="AUTOCOMMIT", connect_args={"connect_timeout": 3})
-    try:
-        with admin.connect() as connection:
-            connection.execute(sqlalchemy.text(f"CREATE DATABASE {name}"))
-    except sqlalchemy.exc.OperationalError as error:
-        raise Skipped(f"no PostgreSQL at {POSTGRES.rpartition('@')[2]}") from error
-    try:
-        yield POSTGRES.rpartition("/")[0] + f"/{name}"
-    finally:
-        with admin.connect() as connection:
-            connection.execute(sqlalchemy.text(f"DROP DATABASE {name} WITH (FORCE)"))
-        admin.dispose()
-
-
-@case(
-    "16b",
-    "PostgreSQL restarted, or its line stalls",
-    "a TCP proxy that ends all connections and refuses new ones for seconds, then lets bytes stand for seconds",
-)
-def postgres_line(bench: Bench) -> None:
-    for _ in range(bench.times(2)):
-        with postgres() as url:
-            address = url.partition("@")[2].partition("/")[0]
-            proxy = TcpProxy(int(address.partition(":")[2] or 5432))
-            try:
-                place = bench.place()
-                place.respec({"mlflow": {"uri": url.replace(address, f"127.0.0.1:{proxy.port}")}})
-                driver = place.start()
-                injected = 0
-                for mode, goal in (("refuse", 3000), ("stall", 9000)):
-                    if place.wait_for(lambda place=place, goal=goal: place.updates() > goal, 120, driver):
-                        proxy.mode = mode
-                        injected += 1
-                        place.wait_for(lambda: False, bench.random.uniform(2, 5), driver)
-                        proxy.mode = "pass"
-                code = finish(place, driver, 300)
-                told = reconcile(place)
-                bench.judge(place, injected, code, failures=told, mlflow=url)
-            finally:
-                proxy.close()

@@ -112,7 +112,7 @@ def cut(bench: Bench, seconds: float) -> None:
     "two hosts in network namespaces; the link of the worker's host down for 10 s in the middle of training",
 )
 def short_cut(bench: Bench) -> None:
-    for _ in range(bench.times(3)):
+    for _ in range(bench.times(1)):
         cut(bench, 10.0)
 
 
@@ -122,5 +122,5 @@ def short_cut(bench: Bench) -> None:
     "as before for 30 s; the head gives a node up after 15 s, the raylet is started again when it has ended",
 )
 def long_cut(bench: Bench) -> None:
-    for _ in range(bench.times(3)):
+    for _ in range(bench.times(1)):
         cut(bench, 30.0)

@@ -1,15 +1,17 @@
-"""FAULTS.md, from stored results only."""
+"""FAULTS.md, from stored results only: each case's last run, which may be of another day than its neighbour's."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from tests.chaos.matrix import order
 
 HEAD = """# Faults, injected and survived
 
 Written by `make chaos` (`python tests/chaos/run.py`) from `tests/chaos/results/`; not edited by hand. Every fault was
 done to real sweeps: drivers as processes, Ray, MLflow, on one machine. Afterwards each sweep was held against one that
-nothing happened to. A fault counts as survived if all of this held:
+nothing happened to. A fault counts as survived if all of this held for its sweep:
 
 1. the same command, given again where the driver was hit, finished the sweep;
 2. every trial is in exactly one end state, and 3. was asked for and ended once;
@@ -17,15 +19,10 @@ nothing happened to. A fault counts as survived if all of this held:
 5. no trial went back beyond the last rung that it had passed a second before;
 6. MLflow has each trial once, every point of the journal once, nothing RUNNING; no process is left.
 
-`lost` is the most updates that one trial of 4,500 was trained again after one fault. Where a case asks for something
-else as well, its notes below the table say so.
+`lost` is the most updates that one trial of 4,500 was trained again after one fault; `same table` is point 4 alone, `-`
+where trials fail for good or are judged in order of arrival, so that no two sweeps are alike. `make chaos
+ARGS="--case 5 6"` runs some cases again and leaves the others as they were.
 """
-
-
-def order(number: str) -> tuple[bool, int, str]:
-    """The numbered cases first, by number, then the others."""
-    digits = "".join(c for c in number if c.isdigit())
-    return not number[0].isdigit(), int(digits or 0), number
 
 
 def stored(folder: Path) -> list[dict[str, Any]]:
@@ -34,59 +31,65 @@ def stored(folder: Path) -> list[dict[str, Any]]:
     return sorted(found, key=lambda result: order(result["case"]))
 
 
-def write(path: Path, results: Sequence[dict[str, Any]]) -> Path:
-    """Write the page."""
+def write(path: Path, results: Sequence[Mapping[str, Any]], titles: Mapping[str, Sequence[str]]) -> Path:
+    """Write the page; `titles` has all cases, whether they were run or not."""
+    ran = {result["case"]: result for result in results if result["case"] in titles}
     lines = [
         HEAD,
-        "| case | fault | how it was injected | injected | survived | lost | same table | seconds |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| case | fault | how it was injected | injected | survived | lost | same table | seconds | when |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        *(_row(ran[case]) if case in ran else _absent(case, *titles[case]) for case in titles),
     ]
-    for result in results:
-        same = {True: "yes", False: "**no**", None: "-"}[result["identical"]]
-        survived = (
-            "skipped"
-            if result["skipped"]
-            else f"{result['survived']}"
-            if result["passed"]
-            else f"**{result['survived']}**"
-        )
-        lines.append(
-            f"| {result['case']} | {result['title']} | {result['how']} | {result['injected']} | {survived} "
-            f"| {result['lost_updates']} | {same} | {result['seconds']:.0f} |"
-        )
-    passed = sum(result["passed"] for result in results)
-    lines += ["", f"{passed} of {len(results)} cases survived every time."]
-    failed = [result for result in results if result["failures"] or result["skipped"]]
-    if failed:
-        lines += ["", "## Not survived", ""]
+    passed, injected = (sum(found) for found in _counts(ran.values()))
+    lines += ["", f"{passed} of {len(titles)} cases survived every time; {injected} faults were injected."]
+    if len(ran) < len(titles):
+        lines[-1] += f" Not run: {', '.join(case for case in titles if case not in ran)}."
+    if failed := [result for result in ran.values() if result["failures"] or result["skipped"]]:
+        lines += ["", "## Not survived, or not tried", ""]
         for result in failed:
-            for words in [result["skipped"]] if result["skipped"] else dict.fromkeys(result["failures"][:6]):
-                lines.append(f"- {result['case']}, {result['title']}: {_plain(words)}")
-    if any(result["notes"] for result in results):
+            told = [f"skipped: {result['skipped']}"] if result["skipped"] else dict.fromkeys(result["failures"][:6])
+            lines += [f"- {result['case']}, {result['title']}: {_plain(words)}" for words in told]
+    if any(result["notes"] for result in ran.values()):
         lines += ["", "## Notes", ""]
-        lines += [f"- {r['case']}, {r['title']}: {_plain(words)}" for r in results for words in r["notes"]]
-    lines += ["", "## Measured on", "", *_machines(results)]
+        lines += [f"- {r['case']}, {r['title']}: {_plain(words)}" for r in ran.values() for words in r["notes"]]
+    lines += ["", "## Measured on", "", *_machines(list(ran.values()))]
     path.write_text("\n".join(lines) + "\n")
     return path
+
+
+def _row(result: Mapping[str, Any]) -> str:
+    same = {True: "yes", False: "**no**", None: "-"}[result["identical"]]
+    survived = f"{result['survived']}" if result["passed"] else f"**{result['survived']}**"
+    cells = [
+        result["case"], result["title"], result["how"], result["injected"],
+        "skipped" if result["skipped"] else survived,
+        result["lost_updates"], same, f"{result['seconds']:.0f}", result["date"],
+    ]  # fmt: skip
+    return f"| {' | '.join(_plain(str(cell)) for cell in cells)} |"
+
+
+def _absent(case: str, title: str, how: str) -> str:
+    return f"| {case} | {title} | {how} | - | **not run** | - | - | - | - |"
+
+
+def _counts(results: Iterable[Mapping[str, Any]]) -> tuple[list[bool], list[int]]:
+    found = list(results)
+    return [bool(result["passed"]) for result in found], [int(result["injected"]) for result in found]
 
 
 def _plain(words: str) -> str:
     return " ".join(words.replace("|", "/").split())[:300]
 
 
-def _machines(results: Sequence[dict[str, Any]]) -> list[str]:
-    seen: dict[tuple[str, int], list[dict[str, Any]]] = {}
+def _machines(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Which cases were run by which command, on what, and with which code."""
+    seen: dict[tuple[str, str], list[str]] = {}
     for result in results:
         machine = result["machine"]
         versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
-        size = f"{machine['cores']} cores, {machine['memory_gib']} GiB"
-        words = f"{machine['cpu']}, {size}, Python {machine['python']}, {versions}"
-        seen.setdefault((words, result["seed"]), []).append(result)
-    return [
-        f"- {', '.join(r['case'] for r in group)}: {_span([r['date'] for r in group])}, seed {seed}, on {words}"
-        for (words, seed), group in seen.items()
-    ]
-
-
-def _span(dates: list[str]) -> str:
-    return min(dates) if min(dates) == max(dates) else f"{min(dates)} to {max(dates)}"
+        words = f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, Python {machine['python']}"
+        code, _, changed = str(result["code"]).partition("+")
+        code = f"commit {code[:12]}{' with changes' * bool(changed)}" if code else "code of no commit"
+        told = f"`{result['command']}`, seed {result['seed']}, {code}"
+        seen.setdefault((told, f"{words}, {versions}"), []).append(result["case"])
+    return [f"- {', '.join(cases)}: {told}; {machine}" for (told, machine), cases in seen.items()]

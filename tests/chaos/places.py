@@ -52,6 +52,8 @@ class Place:
         self.spec = {key: value for key, value in given.items() if value is not None}
         (root / "spec.yaml").write_text(yaml.safe_dump(self.spec))
         self.env: dict[str, str] = {}
+        self.out = str(self.folder)
+        """Where the sweep lies, as the command names it."""
         self.prefix: list[str] = []
         """Words before the driver's command, as for a network namespace."""
         self.started_at = time.monotonic()
@@ -110,7 +112,7 @@ class Place:
         return process
 
     def command(self) -> list[str]:
-        return [sys.executable, "-m", "cluster.cli", "run", str(self.root / "spec.yaml"), "--out", str(self.folder)]
+        return [sys.executable, "-m", "cluster.cli", "run", str(self.root / "spec.yaml"), "--out", self.out]
 
     def start(self) -> "subprocess.Popen[bytes]":
         """The one command that begins the sweep and goes on with it."""
@@ -194,6 +196,10 @@ class Place:
 
     def records(self) -> list[journal.Record]:
         return journal.read(self.folder / "journal.jsonl")
+
+    def faults(self) -> list[journal.Record]:
+        """What the board has noted of lost workers."""
+        return journal.of_type(self.records(), "fault")
 
     def trials(self) -> dict[int, history.Trial]:
         return history.load(self.folder).trials

@@ -21,7 +21,7 @@ FAST = {
     "RAY_gcs_rpc_server_reconnect_timeout_s": "15",
     "RAY_gcs_server_request_timeout_seconds": "10",
 }
-"""Ray takes half a minute to give a node up, a minute to give the head up; tests have less time."""
+"""Of the nodes: Ray takes half a minute to give one up; here there is less time. A driver has Ray's own patience."""
 
 
 class Cluster:
@@ -43,7 +43,7 @@ class Cluster:
         self._from: dict[str, int] = {}
         self.settings = {**FAST, **(settings or {})}
         token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16)}
-        place.env |= {"RAY_ADDRESS": self.address, **token, **self.settings}
+        place.env |= {"RAY_ADDRESS": self.address, **token}
 
     @property
     def address(self) -> str:
@@ -70,7 +70,8 @@ class Cluster:
             ]
         else:
             words += [f"--address={self.address}"]
-        env, self.place.env = self.place.env, {k: v for k, v in self.place.env.items() if k != "RAY_ADDRESS"}
+        env = self.place.env
+        self.place.env = {k: v for k, v in env.items() if k != "RAY_ADDRESS"} | self.settings
         try:
             self.running[name] = self.place.spawn(words, log)
         finally:

@@ -11,10 +11,11 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
+from sweeps.versions import versions  # noqa: E402
 from tests.bench.machine import describe  # noqa: E402
-from tests.chaos import cases_cluster, cases_folder, cases_mlflow, cases_network, cases_process  # noqa: E402, F401 - they enter themselves
-from tests.chaos.bench import CASES, as_json, run_case  # noqa: E402
-from tests.chaos.page import order, stored, write  # noqa: E402
+from tests.chaos.bench import as_json, run_case  # noqa: E402
+from tests.chaos.matrix import TITLES  # noqa: E402
+from tests.chaos.page import stored, write  # noqa: E402
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -27,23 +28,26 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--write", action="store_true", help="run nothing: write FAULTS.md from the stored results")
     parser.add_argument("--keep", type=Path, help="leave the sweeps in this folder")
     given = parser.parse_args(arguments)
-    if unknown := set(given.case or ()) - set(CASES):
-        parser.error(f"no case {', '.join(sorted(unknown))}: one of {', '.join(sorted(CASES, key=order))}")
-    if not given.write:
-        measure(given.case or sorted(CASES, key=order), given)
+    if unknown := set(given.case or ()) - set(TITLES):
+        parser.error(f"no case {', '.join(sorted(unknown))}: one of {', '.join(TITLES)}")
+    survived = given.write or measure(given.case or list(TITLES), given)
     if not given.quick:
-        print(f"written: {write(ROOT / 'FAULTS.md', stored(RESULTS))}")
-    return 0
+        print(f"written: {write(ROOT / 'FAULTS.md', stored(RESULTS), TITLES)}")
+    return 0 if survived else 1
 
 
-def measure(numbers: list[str], given: argparse.Namespace) -> None:
+def measure(numbers: list[str], given: argparse.Namespace) -> bool:
+    """Run these cases; whether none of them failed."""
     os.environ.setdefault("MUSWEEP_CACHE", "/tmp/musweep-chaos-cache")
     machine: dict[str, Any] = describe()
+    command = " ".join(["python tests/chaos/run.py", *(["--case", *numbers] if given.case else [])])
     tables: dict[str, Any] = {}
+    survived = True
     for number in numbers:
-        print(f"case {number}: {CASES[number][0]}", flush=True)
+        print(f"case {number}: {TITLES[number][0]}", flush=True)
         outcome = run_case(number, given.seed, given.quick, tables, given.keep)
         what = f"skipped: {outcome.skipped}" if outcome.skipped else ("survived" if outcome.passed else "FAILED")
+        survived = survived and (outcome.passed or bool(outcome.skipped))
         counts = f"{outcome.survived} of {outcome.injected}, {outcome.lost_updates} updates lost at most"
         print(f"  {what}: {counts}, {outcome.seconds:.0f} s")
         for line in [*outcome.failures, *outcome.notes]:
@@ -53,9 +57,12 @@ def measure(numbers: list[str], given: argparse.Namespace) -> None:
             told = as_json(outcome) | {
                 "machine": machine,
                 "seed": given.seed,
+                "command": command,
+                "code": versions()["git"],
                 "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
             }
             (RESULTS / f"case-{number}.json").write_text(json.dumps(told, indent=1) + "\n")
+    return survived
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import pytest
 from tests.chaos import cases_cluster, oracle, page
 from tests.chaos.bench import Bench, Outcome, run_case
 from tests.chaos.cases_folder import spoil
+from tests.chaos.matrix import TITLES
 from tests.chaos.places import ROOT, finish, send
 
 RESULTS = ROOT / "tests" / "chaos" / "results"
@@ -25,7 +26,7 @@ def tables() -> dict[str, Any]:
 def test_the_page_says_what_the_stored_results_say(tmp_path: Path) -> None:
     stored = page.stored(RESULTS)
     assert stored
-    assert page.write(tmp_path / "FAULTS.md", stored).read_text() == (ROOT / "FAULTS.md").read_text()
+    assert page.write(tmp_path / "FAULTS.md", stored, TITLES).read_text() == (ROOT / "FAULTS.md").read_text()
 
 
 def test_the_oracle_sees_what_is_wrong() -> None:

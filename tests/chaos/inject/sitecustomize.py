@@ -2,10 +2,13 @@
 
 `MUSWEEP_CHAOS` names a folder with `plan.json`, read again at each hook, so a plan can change while a sweep runs.
 Keys: `pace` (seconds that each step waits, so that faults find something to hit), `record` (note what is trained),
-`slow`, `hang`, `memory`, `allocate`, `raise`, `poison`, `checkpoint`, `versions`. A file `clock` holds the seconds
-that clocks are off. A fault that happens once leaves a file in `fired/`; the first process that makes it has it.
+`slow`, `hang`, `memory`, `allocate`, `raise`, `poison`, `checkpoint`, `unreachable`, `versions`.
+A file `clock` holds the seconds that clocks are off; while there is a file `quota` the sweep's folder takes nothing.
+A fault that happens once leaves a file in `fired/`; the first
+process that makes it has it.
 """
 
+import errno
 import importlib.machinery
 import json
 import os
@@ -88,10 +91,36 @@ def hook_group(module):
 # -- checkpoints ---------------------------------------------------------------------------------------------
 
 
+SWEEP = os.path.join(os.path.dirname(FOLDER), "sweep") + "/"  # noqa: PTH118, PTH120
+
+
+def quota_used_up():
+    """Whether nothing can be written into the sweep's folder now."""
+    return os.path.exists(f"{FOLDER}/quota")  # noqa: PTH110
+
+
+def hook_writes():
+    """A quota that is used up: files get half of what is written first, then nothing."""
+    write, halved = os.write, set()
+
+    def hurt(file, data):
+        if len(data) > 1 and quota_used_up() and os.readlink(f"/proc/self/fd/{file}").startswith(SWEEP):  # noqa: PTH115
+            fires(f"quota-{os.getpid()}")
+            if file in halved:
+                raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+            halved.add(file)
+            return write(file, bytes(data)[: len(data) // 2])
+        return write(file, data)
+
+    os.write = hurt
+
+
 def hook_store(module):
     write = module.atomic_write
 
     def hurt(path, data):
+        if quota_used_up() and str(path).startswith(SWEEP):
+            raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT), str(path))
         if path.parent.name == "checkpoints":
             for turn, place in enumerate(plan().get("checkpoint", [])):
                 if fires(f"checkpoint-{turn}-{place}"):
@@ -118,6 +147,17 @@ def hook_versions(module):
     module.versions = lambda: told() | plan().get("versions", {})
 
 
+def hook_placement(module):
+    end = module.end_worker
+
+    def hurt(place):
+        """A worker that hears nothing: orders to end it are lost, as those to a machine without network are."""
+        if not plan().get("unreachable"):
+            end(place)
+
+    module.end_worker = hurt
+
+
 # -- clocks --------------------------------------------------------------------------------------------------
 
 REAL_TIME, REAL_TIME_NS = time.time, time.time_ns
@@ -138,7 +178,12 @@ def offset():
 
 # -- where the hooks go --------------------------------------------------------------------------------------
 
-HOOKS = {"trainers.group": hook_group, "sweeps.store": hook_store, "sweeps.versions": hook_versions}
+HOOKS = {
+    "trainers.group": hook_group,
+    "sweeps.store": hook_store,
+    "sweeps.versions": hook_versions,
+    "sweeps.placement": hook_placement,
+}
 
 
 class Finder:
@@ -161,6 +206,7 @@ class Finder:
 
 
 if FOLDER:
+    hook_writes()
     sys.meta_path.insert(0, Finder)
     if os.path.exists(f"{FOLDER}/clock"):  # noqa: PTH110
         time.time = lambda: REAL_TIME() + offset()
