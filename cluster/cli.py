@@ -95,7 +95,10 @@ def run(
 @app.command()
 def resume(folder: Dir, to: commands_submit.To = None) -> None:
     """Go on with a sweep after any kind of end; a finished one has its tables and report renewed."""
-    if to is not None:
+    from cluster.folders import is_sweep
+    from cluster.submitted import recall
+
+    if to is not None or (not is_sweep(folder) and recall(str(folder)) is not None):
         commands_submit.resume_submitted(str(folder), to)
     else:
         drive_folder(folder, 0)

@@ -30,20 +30,20 @@ def events(
 
 @app.command()
 def logs(
-    sweep: Annotated[Path, typer.Argument(metavar="SWEEP", help="A sweep's folder, name or submission.")],
+    sweep: Annotated[Path, typer.Argument(metavar="SWEEP", help="A sweep's folder or name, or its id on submission.")],
     trial: Annotated[str | None, typer.Argument(metavar="[TRIAL]", help="12, t00012 or best; else all.")] = None,
     follow: Follow = False,
     to: Annotated[str | None, typer.Option("--to", metavar="TARGET", help="Where it was submitted to.")] = None,
 ) -> None:
-    """Show what a sweep's workers printed, or what was printed while a trial trained, with its traceback."""
+    """Show what a sweep's workers printed, or its driver if it was submitted, or what a trial printed as it trained."""
     from cluster.logs import print_lines, show
+    from cluster.submitted import driver_log, recall
 
-    def submitted() -> Iterator[str]:
-        from cluster.submitted import driver_log
-
+    def driver() -> Iterator[str]:
         return driver_log(str(sweep), to, follow)
 
-    print_lines(show(sweep, trial, follow, submitted), follow)
+    sent = to is not None or recall(str(sweep)) is not None
+    print_lines(show(sweep, trial, follow, driver if sent else None), follow)
 
 
 @app.command()

@@ -53,7 +53,8 @@ def submit(
         _tell(made)
         shown.append(made.id)
 
-    made = submitted.submit(checked, place, again=again, folder=folder, priority=priority, told=tell)
+    first = tell if place.kind == "debug" else None  # whose driver runs before `submit` returns
+    made = submitted.submit(checked, place, again=again, folder=folder, priority=priority, told=first)
     if not shown:
         _tell(made)
     if place.kind == "debug" and not made.there:
@@ -62,7 +63,7 @@ def submit(
 
 
 def _tell(made: Submission) -> None:
-    """Three lines: what happens to the sweep, what was sent and where it lies, how to follow."""
+    """Three lines: what has become of the sweep, what was sent and where it lies, how to follow."""
     from cluster.package import sized
 
     for note in [*made.package.notes, *filter(None, [made.note])]:
@@ -120,6 +121,7 @@ def _progress(known: JobStatus, place: Target) -> str:
     from collections import Counter
 
     from cluster import folders
+    from sweeps import telemetry
 
     folder = Path(place.folder(known.id))
     if "://" in place.folder(known.id) or not folders.is_sweep(folder):
@@ -130,7 +132,11 @@ def _progress(known: JobStatus, place: Target) -> str:
         return ""
     states = Counter(trial.state for trial in read.history.trials.values())
     ended = sum(states.values()) - states["running"]
-    return f"{ended} of {read.budget} trials ended, in {folder}"
+    told = f"{ended} of {read.budget} trials ended, in {folder}"
+    if known.state == "running":
+        said = telemetry.load(folder)
+        told = "; ".join([told, *(str(said[key]) for key in ("waiting", "trouble", "note") if said.get(key))])
+    return told
 
 
 @app.command()

@@ -5,6 +5,7 @@ Ray and PyTorch are tried in processes of their own: a broken one can then neith
 
 from __future__ import annotations
 
+import http.client
 import importlib.metadata
 import os
 import shutil
@@ -13,7 +14,6 @@ import sqlite3
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -192,15 +192,18 @@ def _uri(runs: Path) -> str:
 
 def mlflow(uri: str) -> Finding:
     """Whether an MLflow tracking URI answers. Sweeps run without it, so it is never worse than a warning."""
+    from sweeps.tracked import redact
+
     later = "sweeps run anyway; `musweep sync DIR` catches up"
-    parts = urlsplit(uri)
+    parts, shown = urlsplit(uri), redact(uri)
     if parts.scheme in ("http", "https"):
+        bare = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().rstrip("/")
         try:
-            with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=5) as reply:
-                return Finding("MLflow", OK, f"{uri} answers {reply.status}")
-        except (urllib.error.URLError, OSError) as error:
+            with urllib.request.urlopen(f"{bare}/health", timeout=5) as reply:
+                return Finding("MLflow", OK, f"{shown} answers {reply.status}")
+        except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", error)
-            return Finding("MLflow", WARN, f"{uri}: {reason}", f"start or name a server; {later}")
+            return Finding("MLflow", WARN, f"{shown}: {reason}", f"start or name a server; {later}")
     if parts.scheme == "sqlite":
         return _sqlite(uri, Path(uri.removeprefix("sqlite:///")))
     if parts.hostname:
@@ -209,7 +212,7 @@ def mlflow(uri: str) -> Finding:
                 return Finding("MLflow", OK, f"{parts.scheme} database at {parts.hostname} accepts connections")
         except OSError as error:
             return Finding("MLflow", WARN, f"{parts.hostname}: {error}", f"start the database; {later}")
-    return Finding("MLflow", OK, f"{uri} (not tried)")
+    return Finding("MLflow", OK, f"{shown} (not tried)")
 
 
 def _sqlite(uri: str, path: Path) -> Finding:

@@ -102,7 +102,7 @@ def _touched(path: Path) -> float:
 
 
 def find(typed: Path) -> Path:
-    """The sweep folder that a person means: a path, the name of a sweep under runs/, or `latest`.
+    """The sweep folder that a person means: a path, a name under runs/, `latest`, or the id of one submitted from here.
 
     Raises:
         UserError: no such sweep.
@@ -120,8 +120,23 @@ def find(typed: Path) -> Path:
         inside = sweeps_in(typed)
         hint = f"; it holds sweeps, for instance {inside[0]}" if inside else ""
         raise UserError(f"{typed}: not a sweep folder (no journal.jsonl){hint}")
+    if (elsewhere := _submitted(str(typed))) is not None:
+        return elsewhere
     hint = "" if not sweeps_in(runs) else f"; the newest is {sweeps_in(runs)[0]}, and `musweep ls` lists all"
     raise UserError(f"{typed}: no such sweep folder{hint}")
+
+
+def _submitted(name: str) -> Path | None:
+    """The folder of a sweep that was submitted from here under this id, if this machine sees it."""
+    from cluster.submitted import folder_here, recall
+
+    if "/" in name or (to := recall(name)) is None:
+        return None
+    if (folder := folder_here(name)) is None:
+        raise UserError(
+            f"{name} was sent to {to}, whose folders are not seen from here; ask there: musweep status {name}"
+        )
+    return folder
 
 
 def _at(url: str) -> Path:

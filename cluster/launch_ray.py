@@ -5,9 +5,11 @@ Ray keeps a submission id for ever, so a job that goes on is another one, ID-2, 
 
 from __future__ import annotations
 
+import re
 import shlex
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cluster.launch import ACTIVE, Job, JobStatus, LaunchError, driver_command, job_of, last_words, plain
@@ -23,6 +25,8 @@ LEAVE_S = 60
 _STATES = {
     "PENDING": "pending", "RUNNING": "running", "SUCCEEDED": "finished", "FAILED": "failed", "STOPPED": "stopped",
 }  # fmt: skip
+_ID_LIKE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_OURS = re.compile(r"No module named '(cluster|sweeps|trainers|dashboards|typer|pydantic|yaml)\b")
 _ID, _FOLDER, _DIGEST, _ATTEMPT = "musweep_id", "musweep_folder", "musweep_digest", "musweep_attempt"
 
 
@@ -95,7 +99,9 @@ class RayLauncher:
         """What Ray says of the latest job of a sweep."""
         latest = self._latest(id_)
         if latest is None:
-            return JobStatus(id_, "unknown", f"the cluster at {self.target.url} has no job of this id")
+            known = f"the cluster at {self.target.url} has no job of this id"
+            again = f"; has its head been restarted? go on with it: musweep resume {id_} --to {self.target.name}"
+            return JobStatus(id_, "unknown", known + (again if self._lies_here(id_) else ""))
         return _told(id_, latest, self.target.name)
 
     def logs(self, id_: str, follow: bool = False) -> Iterator[str]:
@@ -130,15 +136,15 @@ class RayLauncher:
     def resume(self, id_: str) -> None:
         """Have another job go on in the sweep's folder, with what was sent if the cluster still has it."""
         self.jobs.versions()
-        latest = self._known(id_)
-        if _state(latest) in (*ACTIVE, "finished"):
+        latest = self._latest(id_)
+        if latest is None and not self._lies_here(id_):
+            raise LaunchError(f"{self._never_heard(id_)}; where its head was restarted, submit the spec again")
+        if latest is not None and _state(latest) in (*ACTIVE, "finished"):
             return
-        metadata = latest.get("metadata") or {}
+        metadata = (latest or {}).get("metadata") or {}
         digest = metadata.get(_DIGEST, "")
         if digest and self.jobs.ask("GET", f"/api/packages/gcs/{_package(digest)}", missing_ok=True) is None:
             digest = ""
-        from pathlib import Path
-
         job = job_of(self.target, id_, Path(), metadata.get(_FOLDER, ""), digest)
         self._post(self._body(job, 1 + _attempt(latest)))
 
@@ -167,10 +173,18 @@ class RayLauncher:
     def _known(self, id_: str) -> dict[str, Any]:
         latest = self._latest(id_)
         if latest is None:
-            raise LaunchError(
-                f"target {self.target.name} does not know {id_}; see: musweep ls --remote {self.target.name}"
-            )
+            raise LaunchError(f"{self._never_heard(id_)}; see: musweep ls --remote {self.target.name}")
         return latest
+
+    def _never_heard(self, id_: str) -> str:
+        return f"target {self.target.name} does not know {id_}"
+
+    def _lies_here(self, id_: str) -> bool:
+        """Whether the sweep's folder is seen from here; its spec and code are all that a driver needs to go on."""
+        from cluster.folders import is_sweep
+
+        folder = self.target.folder(id_)
+        return _ID_LIKE.fullmatch(id_) is not None and "://" not in folder and is_sweep(Path(folder))
 
     def list(self) -> list[JobStatus]:
         """The latest job of every sweep."""
@@ -210,6 +224,6 @@ def _told(id_: str, job: dict[str, Any], target: str) -> JobStatus:
     if code == 130:  # by a signal that was not Ray's
         return JobStatus(id_, "stopped", f"go on with it: musweep resume {id_} --to {target}")
     words = last_words(message)
-    if "No module named" in words and "cluster" in words:
+    if _OURS.search(words):
         words += "; musweep must be installed on the cluster, or `python` of the target name the one that has it"
     return JobStatus(id_, state, f"exit code {code}: {words}" if code else words or "Ray does not say why")

@@ -17,6 +17,7 @@ from cluster.folders import UserError, is_sweep
 from cluster.launch import LaunchError
 from cluster.package import SPEC, sweep_id
 from sweeps import modules
+from sweeps.folder import read_spec
 
 if TYPE_CHECKING:
     from sweeps.spec import SweepSpec
@@ -50,16 +51,28 @@ def drive(package: Path | None, out: str, given: Iterable[str] = ()) -> None:
     if package is not None:
         spec = load(unpack(package, folder) / SPEC, None)
         if not there:
+            _look_at_mlflow(spec, folder)
             return drive_spec(spec, folder)
         _same(spec, folder, out)
     print(f"going on with {folder}", flush=True)
+    _look_at_mlflow(read_spec(folder), folder)
     return drive_folder(folder, 0)
+
+
+def _look_at_mlflow(spec: SweepSpec, folder: Path) -> None:
+    """Say so where MLflow cannot be reached from here; the sweep runs all the same, and it follows later."""
+    if not spec.mlflow.enabled:
+        return
+    from cluster.doctor import OK, mlflow
+    from sweeps.tracking import tracking_uri
+
+    found = mlflow(tracking_uri(folder, spec.mlflow.uri))
+    if found.state != OK:
+        print(f"warning: MLflow: {found.says}; {found.step}", flush=True)
 
 
 def _same(spec: SweepSpec, folder: Path, shown: str) -> None:
     """Refuse to go on with a sweep of another spec."""
-    from sweeps.folder import read_spec
-
     if sweep_id(read_spec(folder)) != sweep_id(spec):
         raise UserError(f"{shown} holds a sweep of another spec: submit this one under another name")
 
@@ -83,6 +96,7 @@ def _drive_url(package: Path | None, url: str) -> None:
                 )
             modules.reach(spec.modules)
             spec = spec.model_copy(update={"modules": None})
+        _look_at_mlflow(spec, Path(url))
         if not there:
             return drive_spec(spec, Path(url))
         _same(spec, working_folder(url), url)

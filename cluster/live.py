@@ -92,6 +92,7 @@ def line(status: Status) -> str:
         parts.append(f"{text.count(status['updates_per_s'])} updates/s")
     if left := time_left(status):
         parts.append(left)
+    parts.append(str(status.get("waiting") or ""))
     return "  ".join(part for part in parts if part)
 
 
@@ -210,6 +211,8 @@ def render(status: Status, elapsed_s: float) -> RenderableType:
     if mlflow and not mlflow.get("error"):
         behind = mlflow.get("behind") or 0
         grid.add_row("MLflow", "up to date" if not behind else f"{text.plural(behind, 'trial')} behind")
+    if status.get("waiting"):
+        grid.add_row("waiting", escape(str(status["waiting"])))
     for trouble in troubles(status):
         grid.add_row("[yellow]warning[/]", f"[yellow]{escape(trouble)}[/]")
     foot = None if phase == "done" else "[dim]Ctrl-C stops cleanly; it can be resumed[/]"

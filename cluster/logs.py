@@ -102,18 +102,26 @@ def _clock(at: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at))
 
 
-def show(typed: Path, which: str | None, follow: bool, submitted: Callable[[], Iterator[str]]) -> Iterator[str]:
-    """The log that a person means; `submitted` gives that of the driver of a sweep that has no folder here.
+def show(
+    typed: Path, which: str | None, follow: bool, driver: Callable[[], Iterator[str]] | None = None
+) -> Iterator[str]:
+    """The log that a person means: of a trial, of a submitted sweep's driver, or of all of a folder's processes.
+
+    Args:
+        typed: a sweep's folder, name or id.
+        which: the trial; None: all.
+        follow: go on until the end.
+        driver: gives the lines of the driver, if what was typed is the id of a sweep that was submitted.
 
     Raises:
         UserError: no such sweep or trial, or its folder is elsewhere.
     """
+    if which is None and driver is not None:
+        return driver()
     try:
         folder = folders.find(typed)
-    except UserError:
-        if which is not None:
-            raise
-        return submitted()
+    except UserError as error:
+        raise UserError(f"{error}; of one that was submitted elsewhere: --to TARGET") from None
     if which is None:
         return sweep(folder, follow)
     return trial(folder, _number(folder, which, follow), follow)

@@ -21,6 +21,8 @@ CONNECT_S, ANSWER_S = 4.0, 6.0
 """How long the first answer may take: a wrong address is told within ten seconds."""
 WORK_S = 300.0
 """How long a later one may take: a busy head starts a driver or stores a package in its own time."""
+_VERSION, _JOBS = "/api/version", "/api/jobs/"
+_TOKEN = "`ray get-auth-token` on its head shows it"
 MOST_UPLOAD = 100 * 2**20
 """What a dashboard takes in one request."""
 
@@ -75,18 +77,18 @@ class RayJobs:
         """Refuse what no request gets past: a wrong token, or another kind of server."""
         token = self.target.token
         if answer.status_code == 401:
-            told = (
-                f"give the target token: {{from_env: NAME}}; {answer.reason}" if token is None else "is it Ray's token?"
-            )
-            raise LaunchError(f"{place} wants a token: {told}")
+            if token is not None:
+                raise LaunchError(f"{place} wants another token than that of {token.reference}; {_TOKEN}")
+            key = f"{self.target.name}.token"
+            raise LaunchError(f"{place} wants a token: {key} in clusters.yaml names it, {{from_env: NAME}}; {_TOKEN}")
         if answer.status_code == 403:
-            told = "it has none" if token is None else f"the one of {token.reference} is not this cluster's"
-            raise LaunchError(f"{place} refuses the token: {told}; `ray get-auth-token` on its head shows it")
+            told = "there is none" if token is None else f"the one of {token.reference} is not this cluster's"
+            raise LaunchError(f"{place} refuses the token: {told}; {_TOKEN}")
         if 300 <= answer.status_code < 400:
             raise LaunchError(
                 f"{place} sends us on to {answer.headers.get('Location', 'another place')}: give that address"
             )
-        if path == "/api/version" and answer.status_code in (404, 405):
+        if path in (_VERSION, _JOBS) and answer.status_code in (404, 405):
             raise LaunchError(f"{place} answers, but is no Ray dashboard (no {path}); its port is 8265 by default")
 
     def _opened(self) -> requests.Session:
@@ -109,7 +111,7 @@ class RayJobs:
         Raises:
             LaunchError: they differ, so that musweep there cannot be this one.
         """
-        told = self.ask("GET", "/api/version")
+        told = self.ask("GET", _VERSION)
         there, here = told.get("ray_version") if isinstance(told, dict) else None, version("ray")
         if not isinstance(there, str):
             raise LaunchError(f"target {self.target.name}: {self.target.url} answers, but is no Ray dashboard")
@@ -140,7 +142,7 @@ def _cause(error: BaseException) -> str:
         if isinstance(seen, socket.gaierror):
             return "no such host; check the target's address"
         if isinstance(seen, ConnectionRefusedError):
-            return "nothing listens there; is the dashboard up, and is this its port?"
+            return "nothing listens there; is the dashboard up, and is this its port (by default 8265)?"
         if isinstance(seen, ConnectionResetError):
             return "hangs up on us; is this the dashboard's port?"
         if isinstance(seen, OSError) and seen.strerror:

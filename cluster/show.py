@@ -251,9 +251,9 @@ def show_sweep(folder: Folder, out: Console) -> None:
 
 
 def near(path: Path) -> Path:
-    """A path as short as it can be typed here."""
-    whole = path.resolve()
-    return whole.relative_to(Path.cwd()) if whole.is_relative_to(Path.cwd()) else path
+    """A path as short as it can be typed here; whole where it is this folder, as for a driver in the background."""
+    whole, here = path.resolve(), Path.cwd()
+    return whole.relative_to(here) if whole.is_relative_to(here) and whole != here else path
 
 
 def _say_failed(folder: Folder, out: Console) -> None:

@@ -23,6 +23,7 @@ from cluster.launch import (
 )  # fmt: skip
 from cluster.package import Package, pack, sweep_id
 from cluster.targets import HERE, Target, refuse_code, target
+from sweeps.errors import SpecError
 
 if TYPE_CHECKING:
     from sweeps.spec import SweepSpec
@@ -70,12 +71,12 @@ def prepared(
         spec = spec.model_copy(update={"resources": spec.resources.model_copy(update={"workers": workers})})
     package = pack(spec, folder, to.limit_mb, here=to.kind in HERE, id_=id_)
     launcher = launcher_of(to)
-    before = launcher.status(id_)
+    before = _status(id_, to, launcher)
     if again and before.state != "unknown":
         names = (f"{id_}-again{n}" for n in range(1, _MOST_AGAIN))
-        id_ = next(name for name in names if launcher.status(name).state == "unknown")
+        id_ = next(name for name in names if _status(name, to, launcher).state == "unknown")
         package = pack(spec, folder, to.limit_mb, here=to.kind in HERE, id_=id_)
-        before = launcher.status(id_)
+        before = _status(id_, to, launcher)
     return package, launcher, before
 
 
@@ -106,7 +107,7 @@ def submit(
     made = Submission(package.id, to, to.folder(package.id), package, before, to.queue)
     if made.there:
         remember(made.id, to.name)
-        return _with_note(made, launcher)
+        return _with_note(made, launcher, priority)
     if told is not None:
         told(made)
     remember(made.id, to.name)
@@ -127,13 +128,16 @@ def render(spec: SweepSpec, to: Target, folder: Path | None = None) -> tuple[Pac
     return package, launcher_of(to).render(job)
 
 
-def _with_note(made: Submission, launcher: Launcher) -> Submission:
-    """Say whether a sweep that is there already was sent with other files."""
-    sent = launcher.digest(made.id)
-    if not sent or sent == made.package.digest:
-        return made
-    note = "it was sent with other files than there are now; --again starts a new sweep with these"
-    return Submission(made.id, made.target, made.folder, made.package, made.before, made.queued, note)
+def _with_note(made: Submission, launcher: Launcher, priority: int) -> Submission:
+    """Say whether a sweep that is there already was sent with other files, or has another priority."""
+    from dataclasses import replace
+
+    sent, notes = launcher.digest(made.id), []
+    if sent and sent != made.package.digest:
+        notes.append("it was sent with other files than there are now; --again starts a new sweep with these")
+    if made.queued and priority and made.before.state in ACTIVE:
+        notes.append(f"its priority stays as it was: musweep queue priority {made.id} {priority}")
+    return replace(made, note="; ".join(notes))
 
 
 def _put(made: Submission, spec: SweepSpec, priority: int) -> None:
@@ -163,9 +167,13 @@ def _put(made: Submission, spec: SweepSpec, priority: int) -> None:
 def status(id_: str, to: Target | str | None = None) -> JobStatus:
     """What has become of a submitted sweep; while it waits in a queue, what the queue says."""
     to = found(id_, to)
+    return _status(id_, to, launcher_of(to))
+
+
+def _status(id_: str, to: Target, launcher: Launcher) -> JobStatus:
     queued = _queued(id_, to)
     if queued is None or queued.state == "running":
-        known = launcher_of(to).status(id_)
+        known = launcher.status(id_)
         if queued is None or known.state in (*ACTIVE, "finished"):
             return known
         return JobStatus(id_, "pending", f"{known.state}: {known.why}; its dispatcher sees to it")
@@ -299,6 +307,18 @@ def recall(id_: str) -> str | None:
         except (ValueError, KeyError, TypeError):
             continue
     return None
+
+
+def folder_here(id_: str) -> Path | None:
+    """The folder of a sweep that was submitted from here, if this machine sees it."""
+    from cluster.folders import is_sweep
+
+    try:
+        name = recall(id_)
+        folder = target(name).folder(id_) if name is not None else ""
+    except SpecError:  # its target is no longer in clusters.yaml, or that has a mistake
+        return None
+    return Path(folder) if folder and "://" not in folder and is_sweep(Path(folder)) else None
 
 
 def found(id_: str, to: Target | str | None) -> Target:

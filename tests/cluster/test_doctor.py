@@ -64,6 +64,15 @@ def test_mlflow_that_is_away_is_only_a_warning() -> None:
     assert doctor.mlflow("postgresql://nobody@127.0.0.1:9/mlflow").state == doctor.WARN
 
 
+def test_mlflow_with_a_password_is_asked_and_shown_without_it(server: str) -> None:
+    found = doctor.mlflow(server.replace("://", "://me:hunter2@"))
+    assert found.state == doctor.OK
+    assert "hunter2" not in found.says
+    away = doctor.mlflow("http://me:hunter2@127.0.0.1:9")
+    assert away.state == doctor.WARN
+    assert away.says.startswith("http://me:***@127.0.0.1:9: ")
+
+
 def test_mlflow_in_a_file(tmp_path: Path) -> None:
     path = tmp_path / "mlflow.db"
     uri = f"sqlite:///{path}"

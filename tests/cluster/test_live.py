@@ -30,6 +30,14 @@ def test_a_line_says_it_all_in_plain_text() -> None:
     assert live.line({"phase": "starting"}) == "starting"
 
 
+def test_what_is_waited_for_is_said() -> None:
+    status = "no worker for group 1: a worker needs 1 GPU, 0 of 8 free"
+    assert live.line({**STATUS, "waiting": status}).endswith(f"  about 1m35s left  {status}")
+    file = io.StringIO()
+    Console(file=file, width=160).print(live.render({**STATUS, "waiting": status}, 5.0))
+    assert status in file.getvalue()
+
+
 def test_stages_are_told_where_there_are_several() -> None:
     staged = {**STATUS, "phase": "confirming", "stages": {"search": [48, 48], "confirm": [3, 30]}}
     assert "18 of 48 trials ended  search 48 of 48, confirm 3 of 30  12 running" in live.line(staged)

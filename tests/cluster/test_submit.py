@@ -8,8 +8,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,7 @@ def test_to_this_host_and_there_till_the_end(here: Path, say: Say) -> None:
     code, out, _ = say("wait", id_)
     assert code == 0, out
     assert say("status", id_)[1] == [f"{id_} on local: finished; 8 of 8 trials ended, in {here / 'runs' / id_}"]
+    assert f"look again:  musweep show {here / 'runs' / id_}" in say("logs", id_)[1]
     assert say("ls", "--remote", "local")[1] == [f"{id_}  finished"]
     lines = list(submitted.driver_log(id_, "local", follow=True))
     assert any(line.startswith("8 trials: 8 complete") for line in lines), lines
@@ -141,6 +143,8 @@ def test_what_a_user_can_put_right_is_one_line(here: Path, say: Say) -> None:
         (("stop", "sent-0123456789", "--to", "local"), "target local does not know sent-0123456789: nothing of it in"),
         (("stop", "../x", "--to", "local"), "'../x' is not the id of a sweep"),
         (("resume", "sent-0123456789", "--to", "local"), "target local does not know sent-0123456789"),
+        (("resume", "sent-0123456789"), "sent-0123456789: no such sweep folder"),
+        (("logs", "sent-0123456789"), "sent-0123456789: no such sweep folder; of one that was submitted elsewhere"),
     ]:  # fmt: skip
         code, _, err = say(*words)
         assert code == 2, words
@@ -152,7 +156,9 @@ class Answers(BaseHTTPRequestHandler):
     """Answers every request as the test has set."""
 
     status, body, seconds = 200, b"", 0.0
+    routes: Mapping[str, bytes] = {}
     headers_seen: list[str] = []  # noqa: RUF012 - a handler is made for each request
+    posted: list[bytes] = []  # noqa: RUF012
 
     def do_GET(self) -> None:
         type(self).headers_seen.append(self.headers.get("Authorization", ""))
@@ -160,12 +166,17 @@ class Answers(BaseHTTPRequestHandler):
         with contextlib.suppress(BrokenPipeError):  # whoever asked has given up
             self._answer()
 
+    def do_POST(self) -> None:
+        type(self).posted.append(self.rfile.read(int(self.headers["Content-Length"])))
+        self._answer()
+
     def _answer(self) -> None:
+        body = self.routes.get(self.path, self.body)
         self.send_response(self.status)
-        self.send_header("Content-Length", str(len(self.body)))
+        self.send_header("Content-Length", str(len(body)))
         self.send_header("Location", "http://elsewhere/")
         self.end_headers()
-        self.wfile.write(self.body)
+        self.wfile.write(body)
 
     def log_message(self, *words: object) -> None:
         pass
@@ -173,7 +184,7 @@ class Answers(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server() -> Iterator[tuple[type[Answers], str]]:
-    handler = type("Handler", (Answers,), {"headers_seen": []})
+    handler = type("Handler", (Answers,), {"headers_seen": [], "posted": []})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as made:
         thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
@@ -182,8 +193,12 @@ def server() -> Iterator[tuple[type[Answers], str]]:
         thread.join()
 
 
+def gpu_section(address: str, **more: Any) -> dict[str, Any]:
+    return {"kind": "ray", "address": address, "storage": "/shared", **more}
+
+
 def gpu(address: str, **more: Any) -> Target:
-    return parse({"gpu": {"kind": "ray", "address": address, "storage": "/shared", **more}}, "clusters.yaml")["gpu"]
+    return parse({"gpu": gpu_section(address, **more)}, "clusters.yaml")["gpu"]
 
 
 @pytest.mark.parametrize(
@@ -193,7 +208,7 @@ def gpu(address: str, **more: Any) -> Target:
         (200, b'{"version": "4"}', "answers, but is no Ray dashboard"),
         (200, b"<html>hello</html>", "answers, but is no Ray dashboard"),
         (404, b"nothing", "answers, but is no Ray dashboard (no /api/version); its port is 8265 by default"),
-        (401, b"", "wants a token: is it Ray's token?"),
+        (401, b"", "wants another token than that of env:MY_TOKEN; `ray get-auth-token` on its head shows it"),
         (403, b"", "refuses the token: the one of env:MY_TOKEN is not this cluster's"),
         (302, b"", "sends us on to http://elsewhere/: give that address"),
         (500, b"Traceback\n  ...\nRuntimeError: boom", "GET /api/version: 500 RuntimeError: boom"),
@@ -211,6 +226,30 @@ def test_what_answers_is_no_fitting_cluster(
     assert "\n" not in str(caught.value)
     assert "abc123" not in str(caught.value)
     assert server[0].headers_seen == ["Bearer abc123"]
+
+
+def test_an_old_cluster_is_refused_before_anything_is_said_to_be_sent(here: Path, say: Say, server: Any) -> None:
+    server[0].routes = {"/api/version": b'{"ray_version": "2.9.3"}', "/api/jobs/": b"[]"}
+    (here / "clusters.yaml").write_text(json.dumps({"old": gpu_section(server[1])}))
+    code, out, err = say("submit", "sent.yaml", "--to", "old")
+    assert (code, out, len(err)) == (2, [], 1)
+    assert f"target old: {server[1]} runs Ray 2.9.3, this musweep needs Ray 2.6" in err[0]
+
+
+def test_a_restarted_head_has_forgotten_its_jobs(here: Path, say: Say, server: Any, tmp_path: Path) -> None:
+    """Whoever sees the sweep's folder is told that it can go on, and how."""
+    server[0].routes = {"/api/version": json.dumps({"ray_version": version("ray")}).encode(), "/api/jobs/": b"[]"}
+    storage = tmp_path / "shared"
+    (here / "clusters.yaml").write_text(json.dumps({"gpu": gpu_section(server[1]) | {"storage": str(storage)}}))
+    assert "does not know gone-1; where its head was restarted" in say("resume", "gone-1", "--to", "gpu")[2][0]
+    assert "restarted" not in say("status", "gone-1", "--to", "gpu")[1][0]
+    (storage / "gone-1").mkdir(parents=True)
+    (storage / "gone-1" / "spec.json").write_text("{}")
+    assert "go on with it: musweep resume gone-1 --to gpu" in say("status", "gone-1", "--to", "gpu")[1][0]
+    say("resume", "gone-1", "--to", "gpu")
+    body = json.loads(server[0].posted[-1])
+    assert body["entrypoint"] == f"exec python -P -m cluster.cli drive --out {storage}/gone-1"
+    assert "working_dir" not in body["runtime_env"]
 
 
 def test_a_place_that_does_not_answer(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -300,11 +339,13 @@ def test_a_real_cluster_from_an_odd_folder(
 
     (here / "odd_one.py").write_text("OFFSET = 4.0\n")  # what was sent is what goes on
     gate.touch()
-    assert say("resume", id_, "--to", "big")[0] == 0
+    assert say("resume", id_)[1][0].startswith(f"{id_} on big: ")
     code, lines, _ = say("logs", "-f", id_)
     assert any(line == f"going on with {folder}" for line in lines)
     assert any(line.startswith("12 trials: 12 complete") for line in lines), lines
     assert say("wait", id_)[0] == 0
+    assert say("logs", id_, "t00003")[1][-1].endswith(" t00003 complete after 10 updates")
+    assert say("show", id_)[0] == 0
     for trial in _trials(folder):
         assert trial.objective == pytest.approx(3.0 + trial.params["x"] / 10)
         assert trial.number not in before or trial.ended_at == before[trial.number]
@@ -313,6 +354,18 @@ def test_a_real_cluster_from_an_odd_folder(
     assert out[0].startswith(f"{id_} is there already: finished")
     assert err == ["note: it was sent with other files than there are now; --again starts a new sweep with these"]
     assert any(line.startswith(f"{id_} ") and "finished" in line for line in say("ls", "--remote", "big")[1])
+
+
+def test_a_queued_sweep_is_there_already(here: Path, say: Say, server: Any, tmp_path: Path) -> None:
+    server[0].routes = {"/api/version": json.dumps({"ray_version": version("ray")}).encode(), "/api/jobs/": b"[]"}
+    section = gpu_section(server[1], storage=str(tmp_path / "shared"), queue=True)
+    (here / "clusters.yaml").write_text(json.dumps({"team": section}))
+    code, out, _ = say("submit", "sent.yaml", "--to", "team")
+    assert (code, out[0]) == (0, f"{(id_ := out[0].split()[0])} queued for team")
+    code, out, err = say("submit", "sent.yaml", "--to", "team", "--priority", "7")
+    assert out[0].startswith(f"{id_} is there already: pending on team (no dispatcher has looked at it yet)")
+    assert err == [f"note: its priority stays as it was: musweep queue priority {id_} 7"]
+    assert say("submit", "sent.yaml", "--to", "team", "--again")[1][0] == f"{id_}-again1 queued for team"
 
 
 def _trials(folder: Path) -> list[Any]:
