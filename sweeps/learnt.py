@@ -29,6 +29,15 @@ class _Memory(optuna.storages.InMemoryStorage):  # type: ignore[misc]
         self.notes: dict[str, Any] = {}
         self.shown: list[FrozenTrial] | None = None
 
+    def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
+        """As Optuna's, but that trials share their distributions: copies would be most of what a study takes."""
+        if template_trial is None:
+            return int(super().create_new_trial(study_id))
+        shared, template_trial.distributions = template_trial.distributions, {}
+        trial_id = int(super().create_new_trial(study_id, template_trial))
+        self._get_trial(trial_id).distributions = shared
+        return trial_id
+
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
