@@ -95,8 +95,11 @@ def tune_groups(drive: Drive, board: Any, resolved: Resolved) -> None:
             reason = "finished"
         else:
             raise SweepFailed("; ".join(f"group {g}: {why}" for g, why in lost.items()) or "Ray Tune ended early")
-    except ray.exceptions.RayActorError as error:  # workers' deaths end no sweep: this is the board's
-        raise SweepFailed(f"the sweep's own process died: {str(error).splitlines()[0]}") from error
+    except (ray.exceptions.RayActorError, tune.TuneError) as error:
+        if "ActorDiedError" not in f"{type(error).__name__}: {error}":
+            raise
+        # A worker's death ends no sweep: this is the board's, or that of all that Ray had on this machine.
+        raise SweepFailed(f"its board died; nothing is lost, go on with: musweep resume {drive.folder}") from error
     finally:
         with contextlib.suppress(Exception):
             ray.get(board.close.remote(reason), timeout=30)

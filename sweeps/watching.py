@@ -26,7 +26,7 @@ END_S = 10.0  # how long a worker that is to be ended may take before that is tr
 LEAVE_S = 20.0  # how long an interrupted sweep may take to checkpoint before it is cut off
 HEAD_S = 45.0  # a cluster's head may be restarted; after 60 s Ray ends this process, without a word to anybody
 OWN_HEAD_S = 10.0  # nobody restarts that of a Ray of our own
-CUT_S = 30.0
+CUT_S = 5.0
 
 
 class Watcher:
@@ -111,17 +111,17 @@ class Watcher:
 
     def _give_up(self, words: str) -> None:
         """End the sweep with an error. All is in the journal; the same command, or resume, goes on."""
-        self._drive.failed = words
+        drive = self._drive
+        drive.failed = f"{words}; nothing is lost, go on with: musweep resume {drive.folder}"
         if self._main:
             os.kill(os.getpid(), signal.SIGALRM)
-        cut = threading.Timer(CUT_S, _cut_off, [words])  # Ray's own parting may wait for its head for ever
-        cut.daemon = True
-        cut.start()
-
-
-def _cut_off(words: str) -> None:
-    print(f"error: {words}", file=sys.stderr, flush=True)
-    os._exit(1)
+        if self._stopped.wait(CUT_S):
+            return
+        # The main thread hears no signal while it waits, in Ray, for a head that is gone.
+        with contextlib.suppress(Exception):
+            self._ask(self._board.close.remote("failed"))
+        print(f"error: the sweep failed: {drive.failed}", file=sys.stderr, flush=True)
+        os._exit(1)
 
 
 @contextlib.contextmanager
