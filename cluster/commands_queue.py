@@ -75,8 +75,6 @@ def run(
         names = ", ".join(target.name for target, _ in found)
         raise UserError(f"queue run: {len(found)} targets have a queue: give --to with one of {names}")
     target, opened = found[0]
-    if target.kind == "debug":
-        raise UserError(f"target {target.name} runs sweeps in the process that submits them: it has no queue")
 
     def say(words: str) -> None:
         print(f"{time.strftime('%H:%M:%S')} {words}", flush=True)
@@ -132,9 +130,13 @@ def _queues(to: str | None) -> list[tuple[Target, Queue]]:
     from cluster.folders import UserError
     from cluster.sharing import queue_of
 
-    chosen = [targets.target(to)] if to is not None else [each for each in targets.load().values() if each.queue]
+    named = [targets.target(to)] if to else [*targets.load().values()]
+    if to and named[0].kind == "debug":
+        raise UserError(f"target {to} runs sweeps in the process that submits them: it has no queue")
+    chosen = [each for each in named if each.queue]
     if not chosen:
-        raise UserError("no target has a queue: set queue: true for one in clusters.yaml, or give --to TARGET")
+        which = f"target {to} has no queue: set {to}.queue" if to else "no target has a queue: set queue"
+        raise UserError(f"{which}: true in clusters.yaml")
     return [(each, queue_of(each)) for each in chosen]
 
 

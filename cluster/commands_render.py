@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from pathlib import Path
 from typing import Annotated
@@ -40,6 +41,8 @@ def render(
         return
     if cron is not None and place.kind != "k8s":
         raise UserError(f"--cron: target {to} is of kind {place.kind}; CronJobs are for kind k8s")
+    if cron is not None:
+        _refuse_times(cron, zone)
     package, _ = submitted.render(load(spec, set_, protocol), place)
     with tempfile.TemporaryDirectory() as folder:
         zipped = Path(folder) / f"{package.id}.zip"
@@ -51,3 +54,40 @@ def render(
 
         job = job_of(place, package.id, zipped, place.folder(package.id).rpartition("/")[0])
         print(k8s.text(k8s.cronjob(job, place, cron, zone)), end="")
+
+
+_FIELDS = {"minute": (0, 59), "hour": (0, 23), "day": (1, 31), "month": (1, 12), "day of the week": (0, 7)}
+_NAMES = "jan feb mar apr may jun jul aug sep oct nov dec", "sun mon tue wed thu fri sat"
+_PART = re.compile(r"(?:[*?]|(\w+)(?:-(\w+))?)(?:/([1-9]\d*))?")
+
+
+def _refuse_times(cron: str, zone: str) -> None:
+    """Refuse times that Kubernetes would.
+
+    Raises:
+        UserError: they are no times, or there is no such zone.
+    """
+    from zoneinfo import available_timezones
+
+    from cluster.folders import UserError
+    from sweeps.errors import nearest
+
+    fields = cron.split()
+    if len(fields) != len(_FIELDS):
+        raise UserError(f'--cron "{cron}": {len(fields)} fields; legal: {", ".join(_FIELDS)}, as in "30 2 * * *"')
+    for (name, (low, high)), field in zip(_FIELDS.items(), fields, strict=True):
+        for part in field.split(","):
+            found = _PART.fullmatch(part)
+            ends = [_number(name, end) for end in found.groups()[:2] if end] if found else []
+            if not found or not all(low <= end <= high for end in ends) or ends != sorted(ends):
+                raise UserError(f'--cron "{cron}": {name} {part}; legal: {low} to {high}, *, ranges, lists and steps')
+    if zone not in available_timezones():
+        raise UserError(f"--zone {zone}: no such time zone; {nearest(zone, available_timezones()) or 'Etc/UTC'} is one")
+
+
+def _number(field: str, word: str) -> int:
+    """The number that a word of a field stands for, -1 if none."""
+    names = {"month": _NAMES[0], "day of the week": _NAMES[1]}.get(field, "").split()
+    if word.lower() in names:
+        return names.index(word.lower()) + (field == "month")
+    return int(word) if word.isdecimal() else -1

@@ -131,6 +131,7 @@ def collect(
 
 def _carry_out(plan: Plan, mlflow: bool, out: Console) -> None:
     from cluster import retention
+    from cluster.folders import UserError
     from sweeps.lease import LeaseHeld
 
     freed = 0
@@ -141,8 +142,8 @@ def _carry_out(plan: Plan, mlflow: bool, out: Console) -> None:
                 if step.whole and mlflow:
                     retention.delete_runs(step.folder, bar(f"MLflow runs of {step.folder.name}"))
                 retention.carry_out(step)
-            except LeaseHeld as held:
-                print(f"left alone: {held}")
+            except (LeaseHeld, UserError) as refused:
+                print(f"left alone: {refused}")
             else:
                 freed += step.size
             advance(done, len(plan.steps))

@@ -34,7 +34,7 @@ TEMPORARY = (".*.tmp", "*/.*.tmp", ".export-*")
 OURS = {
     "spec.json", "journal.jsonl", "journal", "lease.json", "checkpoints", "models", "states", "start.npz", "rows",
     "diagnostics", "trials.parquet", "events.jsonl", "comparison.json", "report.html", "mlflow.json", "ray", "study.db",
-    "export", "logs", "status.json", "remote.json", KEEP,
+    "export", "logs", "status.json", "remote.json", "code", "package.zip", KEEP,
 }  # fmt: skip
 """What musweep itself puts in a sweep folder; hidden files aside."""
 
@@ -198,6 +198,8 @@ def plan(root: Path, rules: Rules, now: float | None = None) -> Plan:
         place = places_taken.get(fact.name, 0)
         places_taken[fact.name] = place + 1
         why = stays(fact, rules, place, now)
+        if not why and (others := foreign(fact.folder)):
+            why = f"also holds {_few(others)}, which is not musweep's"
         if not why:
             made.steps.append(Step(fact.folder, "the sweep", (fact.folder,), size(fact.folder), "the rule", whole=True))
             continue
@@ -318,6 +320,10 @@ def foreign(folder: Path) -> list[str]:
     return [name for name in names if name not in OURS and name[0] != "." and ".damaged-" not in name]
 
 
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+
+
 def refuse(folder: Path, force: bool = False) -> None:
     """Refuse to remove what is no sweep, what is a link, and what holds other things.
 
@@ -331,8 +337,7 @@ def refuse(folder: Path, force: bool = False) -> None:
         raise UserError(f"{folder}: not a sweep folder, so it is not removed")
     others = foreign(folder)
     if others and not force:
-        shown = ", ".join(others[:5]) + (", ..." if len(others) > 5 else "")
-        raise UserError(f"{folder} also holds {shown}, which is not musweep's: move it away, or give --force")
+        raise UserError(f"{folder} also holds {_few(others)}, which is not musweep's: move it away, or give --force")
     try:
         with (folder / "journal.jsonl").open("rb") as file:
             known = journal.scan(file.readline())[0]

@@ -175,6 +175,18 @@ def test_links_are_not_followed(tmp_path: Path) -> None:
     assert (outside / "precious").read_text() == "x"
 
 
+def test_what_was_sent_with_a_sweep_goes_with_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("one", "two"):
+        folder = sweep(tmp_path / "runs", name)
+        (folder / "code").mkdir()
+        (folder / "package.zip").write_bytes(b"zip")
+    (tmp_path / "runs" / "two" / "notes.txt").write_text("mine")
+    assert cli.main(["gc", "--days", "0", "--yes"]) == 0
+    assert "kept: 1 (also holds notes.txt, which is not musweep's)" in capsys.readouterr().out
+    assert not (tmp_path / "runs" / "one").exists()
+    assert (tmp_path / "runs" / "two" / "notes.txt").exists()
+
+
 def test_what_is_no_sweep_is_not_removed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = sweep(tmp_path / "runs")
     (folder / "notes.txt").write_text("mine")

@@ -148,6 +148,7 @@ def test_commands_change_the_queue_and_say_how_it_is(place: Path, capsys: pytest
     [
         (("queue", "run", "--to", "debug"), "target debug runs sweeps in the process that submits them"),
         (("queue", "--to", "nowhere"), "no target nowhere"),
+        (("queue", "--to", "local"), "target local has no queue: set local.queue: true in clusters.yaml"),
         (("queue", "hold", "x"), "no entries begin with 'x'; legal: none"),
     ],
 )
