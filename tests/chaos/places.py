@@ -94,6 +94,7 @@ class Place:
             "PYTHONPATH": f"{ROOT / 'tests' / 'chaos' / 'inject'}:{ROOT}",
             "PYTHONUNBUFFERED": "1",
             "OMP_NUM_THREADS": "1",
+            "RAY_worker_niceness": "0",  # beside other programs polite workers take minutes to start
             "MUSWEEP_CHAOS": str(self.inside),
             **self.env,
         }
@@ -199,7 +200,7 @@ class Place:
 
     def faults(self) -> list[journal.Record]:
         """What the board has noted of lost workers."""
-        return journal.of_type(self.records(), "fault")
+        return list(journal.of_type(self.records(), "fault"))
 
     def trials(self) -> dict[int, history.Trial]:
         return history.load(self.folder).trials

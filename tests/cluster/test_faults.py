@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.chaos import cases_cluster, oracle, page
+from tests.chaos import cases_cluster, page
 from tests.chaos.bench import Bench, Outcome, run_case
 from tests.chaos.cases_folder import spoil
 from tests.chaos.matrix import TITLES
@@ -27,15 +27,6 @@ def test_the_page_says_what_the_stored_results_say(tmp_path: Path) -> None:
     stored = page.stored(RESULTS)
     assert stored
     assert page.write(tmp_path / "FAULTS.md", stored, TITLES).read_text() == (ROOT / "FAULTS.md").read_text()
-
-
-def test_the_oracle_sees_what_is_wrong() -> None:
-    row = ("{}", "search", 0, "complete", None, 10, oracle.bits(0.5), {10: {"loss": oracle.bits(0.5)}})
-    other = (*row[:6], oracle.bits(0.5 + 1e-16), {10: {"loss": oracle.bits(0.5000000000000001)}})
-    assert oracle.bits(float("nan")) == oracle.bits(float("nan"))
-    assert oracle.differences({0: row}, {0: row}) == ""
-    assert oracle.differences({0: other}, {0: row}) == "1 trials differ: t00000 in metrics"
-    assert oracle.differences({0: row, 1: row}, {0: row}) == "trials only on one side: [1]"
 
 
 @pytest.mark.slow
