@@ -262,7 +262,7 @@ def check_models(sweep: Sweep) -> Iterator[Found]:
     models = {path.stem for path in kept if path.parent.name == "models"}
     have = sum(trial.id in models for trial in complete)
     if complete:
-        yield Found(Finding("models", OK, f"of {have} of {text.plural(len(complete), 'complete trial')}"))
+        yield Found(Finding("models", OK, f"{have}, of {text.plural(len(complete), 'complete trial')}"))
 
 
 def _is_state(path: Path) -> bool:

@@ -107,6 +107,9 @@ def collect(
     if models is not None:
         thin = (rules.thin or retention.Thin()).model_copy(update={"models": models})
         rules = rules.model_copy(update={"thin": thin})
+    given = [f"--{name} {value:g}" for name, value in {**options, "models": models}.items() if value is not None]
+    if given:
+        source = ("" if source.startswith("no ") else f"{source}, with ") + " ".join(given)
     out = console()
     with console(stderr=True).status("looking at the sweeps"):
         plan = retention.plan(root, rules)

@@ -182,7 +182,9 @@ def test_what_was_sent_with_a_sweep_goes_with_it(tmp_path: Path, capsys: pytest.
         (folder / "package.zip").write_bytes(b"zip")
     (tmp_path / "runs" / "two" / "notes.txt").write_text("mine")
     assert cli.main(["gc", "--days", "0", "--yes"]) == 0
-    assert "kept: 1 (also holds notes.txt, which is not musweep's)" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert told.startswith("rules: --days 0\n")
+    assert "kept: 1 (also holds notes.txt, which is not musweep's)" in told
     assert not (tmp_path / "runs" / "one").exists()
     assert (tmp_path / "runs" / "two" / "notes.txt").exists()
 
