@@ -9,7 +9,7 @@ import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cluster.launch import LaunchError
 
@@ -55,9 +55,9 @@ class Patterns:
         while True:
             inside = path[len(above) + 1 :] if above else path
             for spec in reversed(self._of(above)):
-                include = spec.check_file(inside).include
-                if include is not None:
-                    return bool(include)
+                for pattern in reversed(spec.patterns):
+                    if pattern.include is not None and _fits_itself(pattern, inside):
+                        return bool(pattern.include)
             if not above:
                 return False
             above = _above(above)
@@ -78,6 +78,15 @@ class Patterns:
                         raise LaunchError(f"{file}: {error}") from None
             self._specs[folder] = found
         return self._specs[folder]
+
+
+def _fits_itself(pattern: Any, path: str) -> bool:
+    """Whether a pattern names this very path: git looks at folders above it one by one, `pathspec` all at once."""
+    found = pattern.regex.match(path)
+    if found is None:
+        return False
+    whole = "ps_d" in pattern.regex.groupindex  # else it is one like `a/**`, of what lies in a folder
+    return found.end() == len(path) if whole else found.end() < len(path)
 
 
 def _above(path: str) -> str:

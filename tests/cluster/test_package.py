@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cluster import ignored
@@ -86,6 +86,8 @@ patterns = st.sampled_from(
 )
 
 
+@settings(deadline=None)  # git is run each time
+@example(files=["a/b/a"], top=["**/b", "!a/"], below=[])
 @given(
     files=st.lists(paths, min_size=1, max_size=8),
     top=st.lists(patterns, max_size=4),
