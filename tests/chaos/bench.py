@@ -99,11 +99,15 @@ class Bench:
         spec: dict[str, Any] | None = None,
         compare: bool = True,
         mlflow: bool | str = True,
-        bounded: bool = True,
+        bounded: bool | str = True,
         leftovers_s: float = 10.0,
         failures: list[str] | None = None,
     ) -> bool:
-        """Hold a finished sweep against the oracle, and end what it left."""
+        """Hold a finished sweep against the oracle, and end what it left.
+
+        Args:
+            bounded: whether no trial may go back beyond its last rung; "kept": its last checkpoint that was whole.
+        """
         found = list(failures or ())
         if code:
             found.append(f"the last command ended with {code}: {place.tail(2)}")
@@ -111,7 +115,7 @@ class Bench:
         database = f"sqlite:///{place.root}/mlflow.db" if mlflow is True else mlflow or None
         try:
             found += oracle.complaints(place.folder, place.spec["budget"]["trials"], undisturbed, database)
-            most, _, beyond = oracle.losses(place.inside, place.folder)
+            most, _, beyond = oracle.losses(place.inside, place.folder, rungs=bounded != "kept")
             self.outcome.lost_updates = max(self.outcome.lost_updates, most)
             found += beyond[:2] if bounded else []
             if undisturbed is not None:

@@ -168,7 +168,7 @@ def train(trial):
 @case(
     "21",
     "bad config of one trial, of all",
-    "a trainer that refuses about one trial in twenty, then one that refuses all; a space that breaks the net's setup",
+    "a trainer of the user's own that raises for about one trial in twenty; then one that raises for all",
 )
 def bad_config(bench: Bench) -> None:
     place = bench.place(trainer_spec(40))

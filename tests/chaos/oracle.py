@@ -110,34 +110,46 @@ def mlflow_complaints(database: str, told: history.History, folder: Path) -> lis
     return found
 
 
-def losses(inside: Path, folder: Path) -> tuple[int, int, list[str]]:
+def losses(inside: Path, folder: Path, rungs: bool = True) -> tuple[int, int, list[str]]:
     """What was trained again: most updates that one trial lost at once, all in all, and losses beyond the promise.
 
-    The promise: a trial goes on from the last rung it passed, unless it was hit within a second of passing it.
+    The promise: a trial goes on from the newest checkpoint that its group had on disk; and, if `rungs`, there was one
+    of the last rung that it had passed, unless it was hit within a second of passing it.
     """
-    path = inside / "trained.jsonl"
-    if not path.exists():
-        return 0, 0, []
     at: dict[int, int] = {}
     when: dict[int, float] = {}
+    by: dict[int, int] = {}
     passed: dict[int, dict[int, float]] = {}
+    kept: dict[int, int] = {}
     trials = history.load(folder).trials
     most = total = 0
     beyond = []
-    for line in path.read_text().splitlines():
-        time_s, _, steps = json.loads(line)
-        for name, (low, high) in steps.items():
-            number = int(name)
-            if high - low <= PROBE:  # a worker that measures what its group takes of memory
-                continue
+    for time_s, pid, steps in _noted(inside):
+        if steps is None:
+            kept |= {number: at[number] for number, holder in by.items() if holder == pid}
+            continue
+        for number, (low, high) in steps.items():
             if low < at.get(number, 0):
                 lost = at[number] - low
                 most, total = max(most, lost), total + lost
-                rungs = [r for r, t in passed.get(number, {}).items() if t < when[number] - 1.0 and r > low]
-                if rungs:
-                    beyond.append(f"t{number:05d} went back to {low} though it had passed rung {max(rungs)}")
+                before = [r for r, t in passed.get(number, {}).items() if t < when[number] - 1.0 and r > low]
+                if rungs and before:
+                    beyond.append(f"t{number:05d} went back to {low} though it had passed rung {max(before)}")
+                elif low < kept.get(number, 0):
+                    beyond.append(f"t{number:05d} went back to {low} though a checkpoint had it at {kept[number]}")
             if number in trials and low in trials[number].promoted:
                 passed.setdefault(number, {}).setdefault(low, time_s)
-            at[number] = high
-            when[number] = time_s
+            at[number], when[number], by[number] = high, time_s, pid
     return most, total, beyond
+
+
+def _noted(inside: Path) -> list[tuple[float, int, dict[int, tuple[int, int]] | None]]:
+    """In order of time: which process began to train which trials from where to where, or (None) kept a checkpoint."""
+    found: list[tuple[float, int, dict[int, tuple[int, int]] | None]] = []
+    for name in ("trained.jsonl", "kept.jsonl"):
+        lines = (inside / name).read_text().splitlines() if (inside / name).exists() else []
+        for time_s, pid, steps in map(json.loads, lines):
+            # a step of a few updates is a worker's that measures what its group takes of memory
+            real = {int(n): (low, high) for n, (low, high) in steps.items() if high - low > PROBE} if steps else None
+            found.append((time_s, pid, real))
+    return sorted(found, key=lambda noted: noted[0])

@@ -148,3 +148,9 @@ def test_work_beyond_the_last_rung_is_counted(sound: Path, tmp_path: Path) -> No
     most, total, beyond = oracle.losses(tmp_path, sound)
     assert (most, total) == (30, 50)
     assert beyond == [f"t{passed[0]:05d} went back to 0 though it had passed rung 10"]
+    assert oracle.losses(tmp_path, sound, rungs=False)[2] == []
+    (tmp_path / "kept.jsonl").write_text("[6.0, 1, null]\n[8.0, 3, null]\n")
+    assert oracle.losses(tmp_path, sound, rungs=False)[2] == [
+        f"t{passed[0]:05d} went back to 0 though a checkpoint had it at 20",
+        f"t{passed[1]:05d} went back to 10 though a checkpoint had it at 20",
+    ]

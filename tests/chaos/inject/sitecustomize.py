@@ -125,7 +125,15 @@ def hook_store(module):
             for turn, place in enumerate(plan().get("checkpoint", [])):
                 if fires(f"checkpoint-{turn}-{place}"):
                     die_writing(path, data, place)
-        return write(path, data)
+        done = write(path, data)
+        if path.parent.name == "checkpoints" and plan().get("record"):
+            note_kept()
+        return done
+
+    def note_kept():
+        """A checkpoint of this process's group is whole, and on disk."""
+        with open(f"{FOLDER}/kept.jsonl", "a") as file:  # noqa: PTH123
+            file.write(json.dumps([REAL_TIME(), os.getpid(), None]) + "\n")
 
     def die_writing(path, data, place):
         """What `atomic_write` does, up to a point; then a kill that nothing can catch."""
@@ -137,6 +145,7 @@ def hook_store(module):
                 os.fsync(file.fileno())
         if place == "after rename":
             temporary.replace(path)
+            note_kept()
         os.kill(os.getpid(), signal.SIGKILL)
 
     module.atomic_write = hurt
