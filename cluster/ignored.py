@@ -82,11 +82,10 @@ class Patterns:
 
 def _fits_itself(pattern: Any, path: str) -> bool:
     """Whether a pattern names this very path: git looks at folders above it one by one, `pathspec` all at once."""
-    found = pattern.regex.match(path)
-    if found is None:
-        return False
-    whole = "ps_d" in pattern.regex.groupindex  # else it is one like `a/**`, of what lies in a folder
-    return found.end() == len(path) if whole else found.end() < len(path)
+    if "ps_d" in pattern.regex.groupindex:  # the end of a folder's name, perhaps of one above
+        return any(found.end() == len(path) for found in pattern.regex.finditer(path))
+    found = pattern.regex.search(path)  # one like `a/**` is of what lies in a folder, not of the folder
+    return found is not None and (found.end() < len(path) or not path.endswith("/"))
 
 
 def _above(path: str) -> str:
