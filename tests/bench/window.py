@@ -25,7 +25,7 @@ SPACE = {
     "fan_in": {"type": "int", "low": 5, "high": 30, "when": {"init": "sparse"}},
     "init_scale": {"type": "float", "low": 0.1, "high": 10, "scale": "log", "when": {"init": "he"}},
 }
-RUNNING = 16
+RUNNING, TIMED = 16, 20
 MARKS = (100, 300, 1000, 3000, 10_000)
 
 
@@ -48,15 +48,15 @@ def ripples(params: dict[str, Any]) -> float:
 FUNCTIONS = {"bowl": bowl, "ripples": ripples}
 
 
-def searched(function: str, window: Any, seed: int, trials: int) -> dict[str, Any]:
-    """One search of so many trials, two thirds of them stopped; ask times and regrets at MARKS."""
+def searched(function: str, window: Any, seed: int, trials: int) -> dict[int, float]:
+    """One search of so many trials, two thirds of them stopped; regrets at MARKS."""
     from sweeps.search import Proposer
     from sweeps.spec import parse
 
     search = {"algorithm": "tpe", "seed": seed, "window": window}
     proposer = Proposer(parse({"task": "digits", "space": SPACE, "search": search}))
     rng, running, best = random.Random(seed), dict[int, Any](), math.inf
-    marks, regrets, recent = dict[int, float](), dict[int, float](), list[float]()
+    regrets = dict[int, float]()
     for number in range(trials):
         if len(running) == RUNNING:
             ended = rng.choice(sorted(running))
@@ -66,14 +66,38 @@ def searched(function: str, window: Any, seed: int, trials: int) -> dict[str, An
                 proposer.tell(ended, "complete", value, {10: early, 20: value})
             else:
                 proposer.tell(ended, "stopped", early, {10: early})
-        began = time.thread_time()
         running[number] = proposer.ask(number)
-        recent = [*recent[-49:], time.thread_time() - began]
         best = min(best, FUNCTIONS[function](running[number]))
         if number + 1 in MARKS:
-            marks[number + 1] = 1e3 * statistics.median(recent)
             regrets[number + 1] = best
-    return {"ask_ms": marks, "regret": regrets}
+    return regrets
+
+
+def asks(window: Any, trials: int) -> float:
+    """Milliseconds of CPU of an ask when so many trials have ended, points at random, two thirds of them stopped."""
+    from sweeps.search import Proposer
+    from sweeps.spec import parse
+
+    def proposer(**search: Any) -> Any:
+        return Proposer(parse({"task": "digits", "space": SPACE, "search": {"seed": 0, **search}}))
+
+    points, rng, records = proposer(algorithm="random"), random.Random(0), list[dict[str, Any]]()
+    for number in range(trials + RUNNING):
+        params = points.ask(number)
+        records.append({"type": "ask", "stage": "search", "trial": number, "params": params})
+        if number >= RUNNING:
+            ended, value = number - RUNNING, bowl(params)
+            done = rng.random() < 0.33
+            state = {"state": "complete" if done else "stopped", "objective": value}
+            rows = [{"trial": ended, "update": update, "score": value} for update in ((10, 20) if done else (10,))]
+            records += [{"type": "report", "trials": rows}, {"type": "end", "trial": ended, **state}]
+    asked, spent = proposer(algorithm="tpe", window=window), []
+    asked.replay(records)
+    for number in range(trials + RUNNING, trials + RUNNING + TIMED):
+        began = time.thread_time()
+        asked.ask(number)
+        spent.append(time.thread_time() - began)
+    return 1e3 * statistics.median(spent)
 
 
 def regrets(found: dict[str, Any]) -> dict[str, str]:
@@ -87,14 +111,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=4, help="searches of each function and window; 0: no regret")
     parser.add_argument("--trials", type=int, default=1000, help="of each search whose regret is measured")
     parser.add_argument("--windows", nargs="+", default=["null", "auto"])
-    parser.add_argument("--grow", type=int, default=10_000, help="trials of the search whose asks are timed; 0: none")
+    parser.add_argument("--grow", type=int, default=10_000, help="most trials among which asks are timed; 0: none")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     windows = {name: None if name == "null" else name if name == "auto" else int(name) for name in arguments.windows}
     found: dict[str, Any] = {"machine": machine.describe(), "growth": {}, "regret": {}, "ask_ms": {}}
     for function in FUNCTIONS if arguments.seeds else ():
         for name, window in windows.items():
-            runs = [searched(function, window, seed, arguments.trials)["regret"] for seed in range(arguments.seeds)]
+            runs = [searched(function, window, seed, arguments.trials) for seed in range(arguments.seeds)]
             found["regret"][f"{function}, window {name}"] = {
                 mark: {
                     "median": statistics.median(run[mark] for run in runs),
@@ -104,13 +128,13 @@ def main() -> None:
                 for mark in runs[0]
             }
             print(function, name, json.dumps(found["regret"][f"{function}, window {name}"]), flush=True)
-    for name, window in windows.items() if arguments.grow else ():
-        trials = arguments.grow if window is not None else min(arguments.grow, 3000)
-        asks = found["ask_ms"][f"window {name}"] = searched("bowl", window, 0, trials)["ask_ms"]
-        late = {mark: ms for mark, ms in asks.items() if mark >= 1000}
+    for name, window in windows.items():
+        spent = {mark: asks(window, mark) for mark in MARKS if mark <= arguments.grow}
+        found["ask_ms"][f"window {name}"] = spent
+        late = {mark: ms for mark, ms in spent.items() if mark >= 1000}
         if len(late) > 1:  # of the total: 1 is as many asks, each as dear as the last
             found["growth"][f"window {name}"] = exponent(list(late), [mark * ms for mark, ms in late.items()])
-        print("ask", name, asks, flush=True)
+        print("ask", name, spent, flush=True)
     found = {"ratios": {"growth of the time of asks": found["growth"], "regret": regrets(found["regret"])}, **found}
     if arguments.json:
         arguments.json.write_text(json.dumps(found, indent=1) + "\n")
