@@ -3,12 +3,15 @@
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from typer.main import get_command
 
+from cluster import targets
 from cluster.cli import app
+from cluster.retention import Rules
 from sweeps.spec import parse, shipped
 
 ROOT = Path(__file__).parents[1]
@@ -60,9 +63,38 @@ def test_every_command_is_in_the_readme() -> None:
     assert set(COMMANDS) <= shown
 
 
-@pytest.mark.parametrize("text", blocks("yaml"), ids=lambda text: text.splitlines()[0])
-def test_specs_in_the_readme_are_sound(text: str) -> None:
-    assert parse(yaml.safe_load(text), "README.md").budget.trials
+def _yaml(*documents: str) -> list[tuple[str, dict[str, Any]]]:
+    """The YAML blocks of documents that are sections, each with its document."""
+    found = [(name, yaml.safe_load(text)) for name in documents for text in blocks("yaml", (ROOT / name).read_text())]
+    return [(name, data) for name, data in found if isinstance(data, dict)]
+
+
+def _targets(data: dict[str, Any]) -> bool:
+    return any(isinstance(section, dict) and "kind" in section for section in data.values())
+
+
+SPECS = [data for _, data in _yaml("README.md") if not _targets(data)]
+PLACES = [each for each in _yaml("README.md", "docs/clusters.md", "docs/queue.md") if _targets(each[1])]
+
+
+@pytest.mark.parametrize("data", SPECS, ids=lambda data: str(data.get("name", "")))
+def test_specs_in_the_readme_are_sound(data: dict[str, Any]) -> None:
+    assert parse(data, "README.md").budget.trials
+
+
+@pytest.mark.parametrize(("name", "data"), PLACES)
+def test_targets_in_documents_are_sound(name: str, data: dict[str, Any]) -> None:
+    assert data.keys() <= targets.parse(data, name).keys()
+
+
+def test_rules_in_documents_are_those_that_there_are() -> None:
+    (rules,) = (data for _, data in _yaml("docs/keeping.md"))
+    assert rules == Rules(days=rules["days"], sweeps=rules["sweeps"]).model_dump()
+
+
+def test_where_a_spec_runs_is_sound() -> None:
+    (where,) = (data for _, data in _yaml("docs/specs.md") if "storage" in data)
+    assert parse({"task": "digits", "space": {"lr": [0.1, 0.01]}, **where}, "docs/specs.md").resources.gpu == 0.5
 
 
 @pytest.mark.parametrize("text", blocks("python"), ids=lambda text: text.splitlines()[0])
@@ -77,7 +109,7 @@ def test_specs_named_in_documents_are_shipped() -> None:
 
 
 def test_environment_variables_are_explained() -> None:
-    used = {name for path in ROOT.glob("*/**/*.py") if ".venv" not in path.parts for name in
-            re.findall(r"MUSWEEP_[A-Z_]+", path.read_text())}  # fmt: skip
+    ours = [path for path in ROOT.glob("*/**/*.py") if not {".venv", "chaos"} & set(path.parts)]
+    used = {name for path in ours for name in re.findall(r"MUSWEEP_[A-Z_]+", path.read_text())}
     explained = {name for document in DOCUMENTS for name in re.findall(r"MUSWEEP_[A-Z_]+", document.read_text())}
     assert {name for name in used if not name.startswith("MUSWEEP_TEST")} <= explained
