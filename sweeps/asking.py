@@ -27,6 +27,7 @@ WAVE = STARTUP["tpe"]
 """HF's trials are few and are asked for last: by waves their points do not depend on how many slots are free then."""
 
 
+HOPELESS = 20  # trials that all failed: what is wrong is wrong for all, and nobody wants to read of a thousand
 SHARE_BYTES = 2.0**29
 """Memory that the confirmed trials of a group may take for it to hold more than it did in the search."""
 _ARRAYS = 10  # HF's: parameters, their next value, CG's last solution, its vectors and iterates
@@ -123,7 +124,18 @@ class Asker:
     def missing(self) -> str:
         """What was asked for and cannot be, in words."""
         unconfirmed = stages.missing(self._spec, self._arms) if self._arms is not None else ""
-        return "; ".join(filter(None, (*map(self._tried_out, self._searches), unconfirmed)))
+        early = (self._tried_out(stage) or self._hopeless(stage) for stage in self._searches)
+        return "; ".join(filter(None, (*early, unconfirmed)))
+
+    def _hopeless(self, stage: Stage) -> str:
+        """Why no more is asked for of a search of which everything failed so far; empty where something did not."""
+        counts = self._history.tally.states[stage.name]
+        ended = counts.total() - counts["running"]
+        if ended < HOPELESS or counts["failed"] < ended:
+            return ""
+        return (
+            f"{stage.name} ended early: all of its first {ended} trials failed; musweep retry --failed runs them again"
+        )
 
     def _tried_out(self, stage: Stage) -> str:
         """Where a search ended before its budget, since no point of its space was left; empty where it did not."""
@@ -193,7 +205,7 @@ class Asker:
         timed = budget.wall is not None or budget.gpu_hours is not None
         if timed and self._history.confirming:
             return None
-        open_ = (stage for stage in self._searches if stage.name not in over)
+        open_ = (stage for stage in self._searches if stage.name not in over and not self._hopeless(stage))
         undone = (stage for stage in open_ if self._asked[stage.name] < self._size(stage))
         return next(filter(self._startable, undone), None)
 

@@ -1,6 +1,7 @@
 """The board, played with pretend workers: no Ray, no torch, every crash that a process boundary allows."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -265,3 +266,34 @@ def test_a_verdict_that_is_only_recorded_travels_with_the_first_report(tmp_path:
     assert told.updates == 10
     assert told.wall_s == 0.5
     assert told.state != "skipped"
+
+
+def failing(board: Board, spared: Callable[[int], bool]) -> None:
+    """One group's trials fail in their first step, but for those that are spared."""
+    worker = PretendWorker(board, 0)
+    while not worker.gone:
+        entries = []
+        for number in worker.at:
+            if spared(number):
+                worker.at[number] += 10
+                entries.append(Entry(number, worker.at[number], {"valid_loss": 1.0}, 1.0, 0.1))
+            else:
+                entries.append(Entry(number, 0, {}, math.nan, 0.0, failed="ValueError: odd"))
+        worker.obey(board.report(0, worker.incarnation, "loop", entries)[0])
+
+
+def test_a_search_of_which_everything_fails_ends_early_and_says_so(tmp_path: Path) -> None:
+    board = Board(tmp_path, spec_with(budget={"trials": 500}), 1, 6)
+    failing(board, lambda number: False)
+    assert board.finished
+    assert len(board.history.trials) == 24, "four waves of six: none was asked for after the twentieth had failed"
+    assert board.note == (
+        "search ended early: all of its first 24 trials failed; musweep retry --failed runs them again"
+    )
+
+
+def test_a_search_of_which_one_trial_in_twenty_trains_goes_on(tmp_path: Path) -> None:
+    board = Board(tmp_path, spec_with(budget={"trials": 100}, early_stopping=None), 1, 6)
+    failing(board, lambda number: number % 20 == 13)
+    assert len(board.history.trials) == 100
+    assert board.note == ""
