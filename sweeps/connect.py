@@ -22,9 +22,9 @@ def shared() -> bool:
     """Whether a sweep started here runs on a cluster: the one RAY_ADDRESS names, or the caller's, of several nodes."""
     import ray
 
-    if ray.is_initialized():
-        return len([node for node in ray.nodes() if node["Alive"]]) > 1
-    return bool(os.environ.get("RAY_ADDRESS"))
+    if os.environ.get("RAY_ADDRESS"):  # a cluster of one node is one, too
+        return True
+    return ray.is_initialized() and len([node for node in ray.nodes() if node["Alive"]]) > 1
 
 
 @contextlib.contextmanager

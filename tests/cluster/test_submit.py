@@ -321,7 +321,7 @@ def test_a_real_cluster_from_an_odd_folder(
     assert '"weights.bin" 200.0 MB' in err[0]
     (here / ".musweepignore").write_text("*.bin\n")
     assert "refuses the token: the one of env:BAD" in say("submit", "own.yaml", "--to", "bad")[2][0]
-    assert "wants a token: give the target token" in say("submit", "own.yaml", "--to", "bare")[2][0]
+    assert "wants a token: bare.token in clusters.yaml names it" in say("submit", "own.yaml", "--to", "bare")[2][0]
 
     code, out, err = say("submit", "own.yaml", "--to", "big")
     assert (code, err) == (0, [])
