@@ -105,7 +105,7 @@ class Watch:
         self._stop.set()
         self._thread.join(10 * WRITE_S)
         with self._lock:
-            self._status |= {"phase": phase}
+            self._status |= {"phase": phase, **({"mlflow": self.mlflow()} if self.mlflow is not None else {})}
             self._looked = 0.0
             self.tell("driver_stopped", reason=phase, **failed)
             self._write()

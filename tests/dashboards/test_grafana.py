@@ -95,3 +95,8 @@ def test_it_is_of_a_schema_that_grafana_writes_today() -> None:
     assert BOARD["schemaVersion"] == 42
     assert BOARD["uid"] == "musweep-cluster"
     assert "id" not in BOARD
+
+
+def test_the_page_on_watching_names_what_is_exported() -> None:
+    page = (PATH.parents[2] / "docs" / "watching.md").read_text()
+    assert set(re.findall(r"\bmusweep_[a-z_]+", page)) == set(EXPORTED)

@@ -124,3 +124,15 @@ def test_a_reader_never_sees_half_a_status(tmp_path: Path) -> None:
     assert len(beats) > 1
     assert beats == sorted(beats)
     assert telemetry.read(tmp_path) == {}
+
+
+def test_the_last_status_has_what_mlflow_came_to(tmp_path: Path) -> None:
+    """It catches up after the last status of the board; a backlog of an ended sweep would be watched for ever."""
+    folder = told.write(tmp_path / "told")
+    behind = 8
+    with telemetry.Watch(folder, SPEC, 1) as watch:
+        watch.begin(SAID)
+        watch.mlflow = lambda: {"behind": behind, "error": None}
+        watch({"phase": "finishing", "mlflow": {"behind": 8, "error": None}})
+        behind = 0
+    assert telemetry.load(folder)["mlflow"]["behind"] == 0
