@@ -168,9 +168,7 @@ def lives(bench: Bench, kinds: list[str]) -> None:
     finally:
         life.cluster.stop()
     nodes = {record["node"] for record in place.records() if record["type"] == "attach"}
-    bench.note(
-        f"{', '.join(life.done)}: " + ("spread over " + str(len(nodes)) + " nodes" if nodes else "no attach records")
-    )
+    bench.note(f"{', '.join(life.done)}; {len(nodes)} nodes had workers in all (one that is started again is another)")
     if not spread and not life.done:
         life.told.append("it did not begin to train in 120 s")
     bench.judge(place, len(life.done), code, failures=life.told)

@@ -61,18 +61,18 @@ def study(place: Place, url: str) -> list[str]:
 @case(
     "16b",
     "PostgreSQL restarted, or its line stalls",
-    "a TCP proxy that ends all connections and refuses new ones for seconds, then lets bytes stand for seconds",
+    "under MLflow and Optuna: a TCP proxy ends all connections and refuses new ones for seconds, then lets bytes stand",
 )
 def postgres_line(bench: Bench) -> None:
     for _ in range(bench.times(1)):
-        with postgres() as url:
+        with postgres() as url, postgres() as studies:  # MLflow and Optuna each want a database of their own
             address = url.partition("@")[2].partition("/")[0]
             proxy = TcpProxy(int(address.partition(":")[2] or 5432))
             try:
                 place = bench.place()
-                line = url.replace(address, f"127.0.0.1:{proxy.port}")
+                line, shown = (one.replace(address, f"127.0.0.1:{proxy.port}") for one in (url, studies))
                 place.respec({"mlflow": {"uri": line}})
-                place.env["MUSWEEP_DATABASE"] = line  # where the sweep is shown as an Optuna study
+                place.env["MUSWEEP_DATABASE"] = shown
                 driver = place.start()
                 injected = 0
                 for mode, goal in (("refuse", 3000), ("stall", 9000)):
@@ -82,7 +82,7 @@ def postgres_line(bench: Bench) -> None:
                         place.wait_for(lambda: False, bench.random.uniform(2, 5), driver)
                         proxy.mode = "pass"
                 code = finish(place, driver, 300)
-                told = [*reconcile(place), *study(place, url)]
+                told = [*reconcile(place), *study(place, studies)]
                 bench.judge(place, injected, code, failures=told, mlflow=url)
             finally:
                 proxy.close()

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -38,6 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def measure(numbers: list[str], given: argparse.Namespace) -> bool:
     """Run these cases; whether none of them failed."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # else under nohup drivers ignore it too
     os.environ.setdefault("MUSWEEP_CACHE", "/tmp/musweep-chaos-cache")
     machine: dict[str, Any] = describe()
     command = " ".join(["python tests/chaos/run.py", *(["--case", *numbers] if given.case else [])])
