@@ -19,16 +19,22 @@ class Rows:
     """Follows the journal and keeps the Parquet parts up to date; what it reads it hands on to the watch."""
 
     def __init__(self, folder: Path, watch: Watch | None = None) -> None:
+        self._folder, self._watch = folder, watch
         self._journal = folder / "journal.jsonl"
         self._fence = journal.Fence()
-        records, self._offset = journal.tail(self._journal, 0, self._fence)
-        self._watch = watch
-        if watch is not None:
-            watch.begin(records)
-        self._writer = store.RowWriter(folder, history.fold(records))
+        self._offset = 0
+        self._writer: store.RowWriter | None = None
 
     def follow(self) -> None:
-        """Take in what the journal has gained."""
+        """Take in what the journal has gained; at first all of it, which after many trials takes seconds."""
+        if self._writer is None:
+            fence = journal.Fence()
+            records, offset = journal.tail(self._journal, 0, fence)
+            writer = store.RowWriter(self._folder, history.fold(records))
+            if self._watch is not None:
+                self._watch.begin(records)
+            self._fence, self._offset, self._writer = fence, offset, writer
+            return
         records, self._offset = journal.tail(self._journal, self._offset, self._fence)
         if self._watch is not None and records:
             self._watch.add(records)
@@ -38,6 +44,7 @@ class Rows:
     def close(self) -> None:
         """Write all that is left."""
         self.follow()
+        assert self._writer is not None
         self._writer.close()
 
 

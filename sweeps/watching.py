@@ -27,6 +27,7 @@ LEAVE_S = 20.0  # how long an interrupted sweep may take to checkpoint before it
 HEAD_S = 45.0  # a cluster's head may be restarted; after 60 s Ray ends this process, without a word to anybody
 OWN_HEAD_S = 10.0  # nobody restarts that of a Ray of our own
 CUT_S = 5.0
+LEAVING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Watcher:
@@ -126,7 +127,7 @@ class Watcher:
 
 @contextlib.contextmanager
 def watching(drive: Drive, board: Any, seats: Seats, worker_bytes: int) -> Iterator[None]:
-    """Watch a sweep meanwhile, and turn the first SIGINT or SIGTERM into a clean leave.
+    """Watch a sweep meanwhile, and turn the first SIGINT, SIGTERM or SIGHUP into a clean leave.
 
     Args:
         drive: whose sweep; `interrupted` or `failed` is set if it did not come to its own end.
@@ -143,16 +144,18 @@ def watching(drive: Drive, board: Any, seats: Seats, worker_bytes: int) -> Itera
         """Ask the groups to checkpoint and leave; a second signal, or none of them answering in time, ends it."""
         drive.interrupted, drive.phase = True, "stopping"
         board.leave.remote()
-        for again in (signal.SIGINT, signal.SIGTERM):
+        for again in leaving:
             signal.signal(again, give_up)
         signal.alarm(int(LEAVE_S))
 
     main = threading.current_thread() is threading.main_thread()
     watcher = Watcher(drive, board, seats, worker_bytes)
-    before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)} if main else {}
+    # Under nohup a closed terminal is nothing to leave for.
+    leaving = [s for s in LEAVING if s != signal.SIGHUP or signal.getsignal(s) is not signal.SIG_IGN]
+    before = {s: signal.getsignal(s) for s in (*leaving, signal.SIGALRM)} if main else {}
     if main:
-        signal.signal(signal.SIGINT, leave)
-        signal.signal(signal.SIGTERM, leave)
+        for signum in leaving:
+            signal.signal(signum, leave)
         signal.signal(signal.SIGALRM, give_up)
     watcher.start()
     try:

@@ -103,6 +103,7 @@ class Driver:
         self._folder, self._state, self._costs = folder, state, costs
         self._watch = Watch(folder, spec.model_dump(mode="json"), 1)
         self._rows = Rows(folder, self._watch)
+        self._rows.follow()
         self._looks = 0
         self._follower, self._offset, self._fence = tracked.Follower(), 0, journal.Fence()
         self._copy = Copy(folder, Nowhere(), "nowhere", None, repair=False)

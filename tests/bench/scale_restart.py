@@ -70,7 +70,7 @@ def drive(folder: Path) -> None:
     from sweeps.drive import Rows
     from sweeps.telemetry import Watch
 
-    Rows(folder, Watch(folder, json.loads((folder / "spec.json").read_text()), 1))
+    Rows(folder, Watch(folder, json.loads((folder / "spec.json").read_text()), 1)).follow()
 
 
 def first_answer(folder: Path) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def first_answer(folder: Path) -> dict[str, Any]:
         mark("first answer")
         assert len(attached.trials) == 1, "a new trial for the first group"
         after_board = scale.resident_mib()
-        Rows(folder, Watch(folder, spec.model_dump(mode="json"), lease.epoch))
+        Rows(folder, Watch(folder, spec.model_dump(mode="json"), lease.epoch)).follow()
         mark("rows, events (driver)")
         tracked.Follower().apply(journal.tail(folder / "journal.jsonl", 0)[0])
         mark("mirror's history (a thread of the driver)")
