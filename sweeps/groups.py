@@ -177,7 +177,8 @@ class Groups:
             unheard: groups that the round waits for.
             waited_s: since when.
         """
-        without = [group for group in self._groups if _state(group) == "waiting"]
+        late = self._timer() - (0.0 if why else self._absent_s)  # a worker of our own machine is just starting
+        without = [group for group in self._groups if _state(group) == "waiting" and group.since <= late]
         told = []
         if without:
             names = ", ".join(str(group.number) for group in without[:5]) + (", ..." if len(without) > 5 else "")

@@ -345,11 +345,13 @@ def test_groups_and_what_is_waited_for_in_words(tmp_path: Path) -> None:
     worker.doomed = lambda config: None
     worker.report()
     now[0] = 14.0
-    assert board.waiting() == "no worker for group 2; waiting for group 1 on host-b, 14 s"
+    assert board.waiting() == "waiting for group 1 on host-b, 14 s", "group 2 is just starting"
+    now[0] = 31.0
+    assert board.waiting() == "no worker for group 2; waiting for group 1 on host-b, 31 s"
     board.lose(2, "no GPU")
     assert board.groups() == [
         {"group": 0, "state": "placed", "host": "host-a", "device": "cuda:2", "pid": 4711, "trials": 2,
-         "since_report_s": 14.0, "restarts": 0},
+         "since_report_s": 31.0, "restarts": 0},
         {"group": 1, "state": "placed", "host": "host-b", "device": "cpu", "pid": 4712, "trials": 2,
          "since_report_s": None, "restarts": 0},
         {"group": 2, "state": "lost", "host": None, "device": None, "pid": None, "trials": 0,
