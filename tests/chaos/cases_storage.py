@@ -132,6 +132,9 @@ def object_store(bench: Bench) -> None:
                 there = oracle.table(remote.working_folder(place.out))
             if wrong := oracle.differences(there, mine):
                 told.append(f"seen from another machine: {wrong}")
-            bench.judge(place, injected + 1, code, failures=told)
+            beside = (
+                f"sqlite:///{place.folder.parent}/mlflow.db"  # lost with the folder, so made again from the journal
+            )
+            bench.judge(place, injected + 1, code, failures=told, mlflow=beside)
         finally:
             server.stop()
