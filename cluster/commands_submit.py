@@ -112,7 +112,11 @@ def status(id_: Id, to: To = None) -> None:
 
 
 def _words(known: JobStatus, place: Target) -> str:
-    parts = [part for part in (_progress(known, place), known.why) if part]
+    again = ""
+    if known.state == "failed" and "musweep resume" not in known.why:
+        first = "put it right, then" if known.why.startswith(f"exit code {EXIT_USER}:") else "go on with it"
+        again = f"{first}: musweep resume {known.id} --to {place.name}"
+    parts = [part for part in (_progress(known, place), known.why, again) if part]
     return f"{known.id} on {place.name}: {known.state}{'; ' if parts else ''}{'; '.join(parts)}"
 
 

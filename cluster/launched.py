@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import socket
 import sys
 import tempfile
 import zipfile
@@ -42,7 +43,10 @@ def drive(package: Path | None, out: str, given: Iterable[str] = ()) -> None:
         name, _, reference = each.partition("=")
         from cluster.targets import read_reference
 
-        os.environ[name] = read_reference(reference, name)
+        try:
+            os.environ[name] = read_reference(reference, name)
+        except LaunchError as error:
+            raise LaunchError(f"on {socket.gethostname()}: {error}") from None
     if "://" in out:
         return _drive_url(package, out)
     folder, there = Path(out), is_sweep(Path(out))

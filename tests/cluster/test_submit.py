@@ -252,6 +252,21 @@ def test_a_restarted_head_has_forgotten_its_jobs(here: Path, say: Say, server: A
     assert "working_dir" not in body["runtime_env"]
 
 
+@pytest.mark.parametrize(
+    ("code", "words", "again"),
+    [(2, "error: no data", "put it right, then: musweep"), (-9, "[00:24] searching", "go on with it: musweep")],
+)
+def test_what_failed_says_what_to_do(here: Path, say: Say, server: Any, code: int, words: str, again: str) -> None:
+    job = {
+        "submission_id": "x-1", "status": "FAILED", "driver_exit_code": code, "message": f"log:\n{words}",
+        "metadata": {"musweep_id": "x-1", "musweep_attempt": "1"},
+    }  # fmt: skip
+    server[0].routes = {"/api/jobs/": json.dumps([job]).encode()}
+    (here / "clusters.yaml").write_text(json.dumps({"gpu": gpu_section(server[1])}))
+    told = f"x-1 on gpu: failed; exit code {code}: {words}; {again} resume x-1 --to gpu"
+    assert say("status", "x-1", "--to", "gpu")[1] == [told]
+
+
 def test_a_place_that_does_not_answer(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert FIRST_ANSWER_S <= 10
     monkeypatch.setattr(ray_jobs, "ANSWER_S", 0.2)
