@@ -9,6 +9,7 @@ import re
 import shlex
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,7 +103,11 @@ class RayLauncher:
             known = f"the cluster at {self.target.url} has no job of this id"
             again = f"; has its head been restarted? go on with it: musweep resume {id_} --to {self.target.name}"
             return JobStatus(id_, "unknown", known + (again if self._lies_here(id_) else ""))
-        return _told(id_, latest, self.target.name)
+        told, folder = _told(id_, latest, self.target.name), latest["metadata"].get(_FOLDER, "")
+        if folder in ("", self.target.folder(id_)):
+            return told
+        elsewhere = f"it lies in {folder}, not in the storage of target {self.target.name}"
+        return replace(told, why="; ".join(filter(None, [told.why, elsewhere])))
 
     def logs(self, id_: str, follow: bool = False) -> Iterator[str]:
         """The lines of the latest job's log."""

@@ -267,6 +267,17 @@ def test_what_failed_says_what_to_do(here: Path, say: Say, server: Any, code: in
     assert say("status", "x-1", "--to", "gpu")[1] == [told]
 
 
+def test_a_sweep_that_was_sent_through_another_target_is_said_to_lie_there(here: Path, say: Say, server: Any) -> None:
+    job = {
+        "submission_id": "x-1", "status": "SUCCEEDED",
+        "metadata": {"musweep_id": "x-1", "musweep_attempt": "1", "musweep_folder": "/elsewhere/x-1"},
+    }  # fmt: skip
+    server[0].routes = {"/api/jobs/": json.dumps([job]).encode()}
+    (here / "clusters.yaml").write_text(json.dumps({"gpu": gpu_section(server[1])}))
+    told = "x-1 on gpu: finished; it lies in /elsewhere/x-1, not in the storage of target gpu"
+    assert say("status", "x-1", "--to", "gpu")[1] == [told]
+
+
 def test_a_place_that_does_not_answer(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert FIRST_ANSWER_S <= 10
     monkeypatch.setattr(ray_jobs, "ANSWER_S", 0.2)
