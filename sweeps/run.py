@@ -21,6 +21,7 @@ from sweeps.resolve import Resolved, places, resolve
 from sweeps.spec import SweepSpec
 from sweeps.telemetry import Watch
 from sweeps.tuning import start_board, tune_groups
+from sweeps.watching import interruptible
 
 MLFLOW_PATIENCE_S = 10.0
 
@@ -94,7 +95,8 @@ def _driven(folder: Path, spec: SweepSpec, epoch: int, watch: Watch, report: Rep
         stack.enter_context(remote.publishing(folder))
         if shared():
             stack.enter_context(cluster())
-            resolved = _on_cluster(folder, spec, watch)
+            with interruptible():
+                resolved = _on_cluster(folder, spec, watch)
             board = start_board(folder, spec, epoch, extend, resolved.workers, resolved.group_size)
         else:
             workers, slots = places(folder, spec)
@@ -102,7 +104,8 @@ def _driven(folder: Path, spec: SweepSpec, epoch: int, watch: Watch, report: Rep
             resolving = stack.enter_context(ThreadPoolExecutor(1)).submit(resolve, folder, spec)
             stack.enter_context(own(workers, spec.resources.cpu, spec.resources.gpu))
             board = start_board(folder, spec, epoch, extend, workers, slots)
-            resolved = resolving.result()
+            with interruptible():
+                resolved = resolving.result()
         mirror = tracking.Mirror(folder, spec) if spec.mlflow.enabled else None
         drive = Drive(folder, spec, watch, report, mirror, Rows(folder, watch))
         if mirror is not None:

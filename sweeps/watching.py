@@ -125,6 +125,29 @@ class Watcher:
         os._exit(1)
 
 
+def _leaving() -> list[signal.Signals]:
+    """Signals that ask a driver to leave; under nohup a closed terminal is nothing to leave for."""
+    return [s for s in LEAVING if s != signal.SIGHUP or signal.getsignal(s) is not signal.SIG_IGN]
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Turn signals to leave into KeyboardInterrupt while no group trains; Ray's handler would abort the process."""
+
+    def give_up(_signum: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {signum: signal.signal(signum, give_up) for signum in _leaving()}
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
 @contextlib.contextmanager
 def watching(drive: Drive, board: Any, seats: Seats, worker_bytes: int) -> Iterator[None]:
     """Watch a sweep meanwhile, and turn the first SIGINT, SIGTERM or SIGHUP into a clean leave.
@@ -150,8 +173,7 @@ def watching(drive: Drive, board: Any, seats: Seats, worker_bytes: int) -> Itera
 
     main = threading.current_thread() is threading.main_thread()
     watcher = Watcher(drive, board, seats, worker_bytes)
-    # Under nohup a closed terminal is nothing to leave for.
-    leaving = [s for s in LEAVING if s != signal.SIGHUP or signal.getsignal(s) is not signal.SIG_IGN]
+    leaving = _leaving()
     before = {s: signal.getsignal(s) for s in (*leaving, signal.SIGALRM)} if main else {}
     if main:
         for signum in leaving:
