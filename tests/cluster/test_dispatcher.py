@@ -355,13 +355,13 @@ def test_a_dispatcher_killed_twenty_times_starts_every_sweep_once(url: str, tmp_
 def test_a_stopped_dispatcher_is_replaced_and_does_nothing_when_it_wakes(url: str, tmp_path: Path) -> None:
     queue, place = Queue(url), tmp_path / "place"
     sleepers = Sleepers(place, 0.3)
-    first = begin(url, place, 0.3, 0.8, False)
+    first = begin(url, place, 0.3, 3.0, False)
     queue.put("a", target="here")
-    until = time.monotonic() + 30
+    until = time.monotonic() + 90
     while not sleepers.log() and time.monotonic() < until:
         time.sleep(0.02)
     assert first.pid is not None
-    second = begin(url, place, 0.3, 0.8, False)
+    second = begin(url, place, 0.3, 3.0, False)
     os.kill(first.pid, signal.SIGSTOP)
     try:
         while (found := leader(queue, "here")) is None or str(first.pid) in found[0]:
