@@ -20,9 +20,10 @@ nothing happened to. A fault counts as survived if all of this held for its swee
    second before (but in 2 checkpoints are hit as they are written, in 12 damaged);
 6. MLflow has each trial once, every point of the journal once, nothing RUNNING; no process is left.
 
-`lost` is the most updates that one trial of 4,500 was trained again after one fault; `same table` is point 4 alone, `-`
-where trials fail for good or are judged in order of arrival, so that no two sweeps are alike. `make chaos
-ARGS="--case 5 6"` runs some cases again and leaves the others as they were.
+`lost` is the most updates that one trial of 4,500 was trained again after one fault; `same table` is point 4 alone, in
+22 and 22b for the trials beside those that fail; `-` where there is nothing to compare with. `seconds` are of the whole
+case, with the sweeps it is held against. `make chaos ARGS="--case 5 6"` runs some cases again and leaves the others as
+they were.
 """
 
 
@@ -88,7 +89,8 @@ def _machines(results: Sequence[Mapping[str, Any]]) -> list[str]:
     for result in results:
         machine = result["machine"]
         versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
-        words = f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, Python {machine['python']}"
+        words = f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, load "
+        words += f"{machine['load_average_1m_before']} at the start, Python {machine['python']}"
         code, _, changed = str(result["code"]).partition("+")
         code = f"commit {code[:12]}{' with changes' * bool(changed)}" if code else "code of no commit"
         told = f"`{result['command']}`, seed {result['seed']}, {code}"
