@@ -162,6 +162,6 @@ def _cause(error: BaseException) -> str:
 
 
 def _words(answer: requests.Response) -> str:
-    """The last line of an answer that says what is wrong."""
-    lines = [line.strip() for line in answer.text.splitlines() if line.strip()]
+    """The last line of an answer that says what is wrong; an agent's traceback in a head's ends with a full stop."""
+    lines = [line.strip() for line in answer.text.splitlines() if any(map(str.isalpha, line))]
     return (lines[-1] if lines else answer.reason or "")[:300]

@@ -212,6 +212,11 @@ def gpu(address: str, **more: Any) -> Target:
         (403, b"", "refuses the token: the one of env:MY_TOKEN is not this cluster's"),
         (302, b"", "sends us on to http://elsewhere/: give that address"),
         (500, b"Traceback\n  ...\nRuntimeError: boom", "GET /api/version: 500 RuntimeError: boom"),
+        (
+            500,
+            b"RuntimeError: Request failed with status code 500: Traceback\n  ...\nValueError: odd\n.",
+            "ValueError: odd",
+        ),
     ],
 )
 def test_what_answers_is_no_fitting_cluster(
