@@ -131,7 +131,7 @@ class Place:
 
     def look(self) -> None:
         """Find the children of all that is known; those whose parents died keep our mark in their environment."""
-        known = {pid for pid, _ in list(self._seen)}
+        known = {process.pid for process in self.alive()}  # a number alone may be another process's by now
         mark = f"MUSWEEP_CHAOS={self.inside}".encode()
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error, OSError):
