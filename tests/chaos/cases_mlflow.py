@@ -28,6 +28,7 @@ class Server:
             "--backend-store-uri", f"sqlite:///{self.place.root}/mlflow.db",
             "--artifacts-destination", str(self.place.root / "artifacts"),
         ]  # fmt: skip
+        self.place.env["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # seven processes that no sweep needs
         self.process = self.place.spawn(words, self.place.root / "server.log")
         for _ in range(600):
             with (
