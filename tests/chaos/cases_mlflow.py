@@ -84,7 +84,7 @@ def speed(place: Place, start: float, stop: float) -> tuple[float, float]:
 )
 def server_down(bench: Bench) -> None:
     long = bench.times(120, 8)
-    place = served(bench, free_port(), pace=PACE_S if bench.quick else 1.6)
+    place = served(bench, free_port(), pace=PACE_S if bench.quick else 3.0)
     server = Server(place, int(place.spec["mlflow"]["uri"].rpartition(":")[2]))
     server.start()
     driver = place.start()
