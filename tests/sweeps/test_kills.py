@@ -103,7 +103,7 @@ def test_a_driver_killed_at_random_moments(tmp_path: Path, undisturbed: dict) ->
     spec.write_text(yaml.safe_dump({**SPEC, "storage": str(tmp_path)}))
     folder = tmp_path / "sweep"
     process = start("run", str(spec), "--out", str(folder))
-    for attempt in range(5):
+    for attempt in range(3):
         before = len(journal.read(folder / "journal.jsonl"))
         if attempt % 2:  # while it works: some time after its first new records
             while len(journal.read(folder / "journal.jsonl")) <= before + 1 and process.poll() is None:
@@ -130,7 +130,7 @@ def test_workers_killed_at_random_moments(tmp_path: Path, undisturbed: dict) -> 
     folder = tmp_path / "sweep"
     process = start("run", str(spec), "--out", str(folder))
     killed = 0
-    while killed < 5 and process.poll() is None:
+    while killed < 3 and process.poll() is None:
         time.sleep(order.uniform(0.1, 1.0))
         if any(trial.updates for trial in history.load(folder).trials.values()) and (found := workers(process)):
             order.choice(found).send_signal(signal.SIGKILL)
