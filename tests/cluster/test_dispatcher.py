@@ -1,7 +1,9 @@
+import contextlib
 import multiprocessing
 import os
 import random
 import signal
+import sqlite3
 import threading
 import time
 from collections.abc import Generator
@@ -352,6 +354,22 @@ def test_a_dispatcher_killed_twenty_times_starts_every_sweep_once(url: str, tmp_
     assert order == sorted(order, reverse=True)
 
 
+def stop_between_writes(pid: int, url: str) -> None:
+    """SIGSTOP a process when it does not hold SQLite's lock: nobody can take over a file that is locked for ever."""
+    while True:
+        os.kill(pid, signal.SIGSTOP)
+        if not url.startswith("sqlite"):
+            return
+        time.sleep(0.1)
+        try:
+            with contextlib.closing(sqlite3.connect(url.removeprefix("sqlite:///"), timeout=0.5)) as database:
+                database.execute("BEGIN IMMEDIATE")
+            return
+        except sqlite3.OperationalError:
+            os.kill(pid, signal.SIGCONT)
+            time.sleep(0.05)
+
+
 def test_a_stopped_dispatcher_is_replaced_and_does_nothing_when_it_wakes(url: str, tmp_path: Path) -> None:
     queue, place = Queue(url), tmp_path / "place"
     sleepers = Sleepers(place, 0.3)
@@ -362,7 +380,7 @@ def test_a_stopped_dispatcher_is_replaced_and_does_nothing_when_it_wakes(url: st
         time.sleep(0.02)
     assert first.pid is not None
     second = begin(url, place, 0.3, 3.0, False)
-    os.kill(first.pid, signal.SIGSTOP)
+    stop_between_writes(first.pid, url)
     try:
         while (found := leader(queue, "here")) is None or str(first.pid) in found[0]:
             assert time.monotonic() < until

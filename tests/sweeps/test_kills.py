@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
 SPEC = {
     "name": "kills",
     "task": "digits",
-    "training": {"updates": 9000, "reports": 45, "batch": 16},
+    "training": {"updates": 6000, "reports": 30, "batch": 16},
     "model": {"width": 48},
     "space": {
         "lr": {"type": "float", "low": 1e-3, "high": 1.0, "scale": "log"},
@@ -28,7 +28,7 @@ SPEC = {
         "depth": [1, 2],
     },
     "search": {"algorithm": "qmc", "seed": 5, "group_size": 8},
-    "budget": {"trials": 48},
+    "budget": {"trials": 32},
     "early_stopping": {"rungs": [1000, 3000], "factor": 3, "fork": None},
     "resources": {"engine": "loop", "workers": 2},
     "objective": "valid_loss",
@@ -123,40 +123,29 @@ def test_a_driver_killed_at_random_moments(tmp_path: Path, undisturbed: dict) ->
     check_mlflow(tmp_path, folder)
 
 
-def test_workers_killed_at_random_moments(tmp_path: Path, undisturbed: dict) -> None:
+def test_workers_killed_at_random_moments_and_one_that_hangs(tmp_path: Path, undisturbed: dict) -> None:
     order = random.Random(2)
     spec = tmp_path / "spec.yaml"
-    spec.write_text(yaml.safe_dump({**SPEC, "storage": str(tmp_path)}))
+    resources = {**SPEC["resources"], "patience": 4.0}
+    spec.write_text(yaml.safe_dump({**SPEC, "resources": resources, "storage": str(tmp_path)}))
     folder = tmp_path / "sweep"
     process = start("run", str(spec), "--out", str(folder))
+    while process.poll() is None and not any(trial.updates for trial in history.load(folder).trials.values()):
+        time.sleep(0.1)
+    stopped = order.choice(workers(process))
+    stopped.send_signal(signal.SIGSTOP)
     killed = 0
     while killed < 3 and process.poll() is None:
         time.sleep(order.uniform(0.1, 1.0))
-        if any(trial.updates for trial in history.load(folder).trials.values()) and (found := workers(process)):
+        if found := [worker for worker in workers(process) if worker != stopped]:
             order.choice(found).send_signal(signal.SIGKILL)
             killed += 1
     finish(process)
     assert killed, "the sweep was over before a worker could be killed"
     check(folder, undisturbed)
     check_mlflow(tmp_path, folder)
-
-
-def test_a_worker_that_hangs_is_ended_and_another_goes_on(tmp_path: Path, undisturbed: dict) -> None:
-    spec = tmp_path / "spec.yaml"
-    resources = {**SPEC["resources"], "patience": 4.0}
-    spec.write_text(
-        yaml.safe_dump({**SPEC, "resources": resources, "storage": str(tmp_path), "mlflow": {"enabled": False}})
-    )
-    folder = tmp_path / "sweep"
-    process = start("run", str(spec), "--out", str(folder))
-    while process.poll() is None and not any(trial.updates for trial in history.load(folder).trials.values()):
-        time.sleep(0.1)
-    (stopped,) = random.Random(3).sample(workers(process), 1)
-    stopped.send_signal(signal.SIGSTOP)
-    finish(process)
-    check(folder, undisturbed)
     faults = [record for record in journal.read(folder / "journal.jsonl") if record["type"] == "fault"]
-    assert "no sign of life" in faults[0]["words"]
+    assert any("no sign of life" in record["words"] for record in faults)
     assert not stopped.is_running()
 
 
