@@ -26,6 +26,7 @@ from cluster.targets import HERE, Target, refuse_code, target
 from sweeps.errors import SpecError
 
 if TYPE_CHECKING:
+    from cluster.queue import Queue
     from sweeps.spec import SweepSpec
 
 __all__ = ["STATES", "Submission", "driver_log", "listed", "resume", "status", "stop", "submit", "wait"]
@@ -213,29 +214,30 @@ def driver_log(id_: str, to: Target | str | None = None, follow: bool = False) -
 
 def stop(id_: str, to: Target | str | None = None) -> JobStatus:
     """Have a submitted sweep's driver leave cleanly, wait until it has, and say what the place then knows."""
-    to = found(id_, to)
-    if to.queue:
-        from cluster.sharing import queue_of
-
-        if (queue := queue_of(to)).get(id_) is not None:
-            queue.cancel(id_)
-            return status(id_, to)
-    launcher = launcher_of(to)
-    launcher.stop(id_)
-    return launcher.status(id_)
+    return _told(id_, to, lambda queue: queue.cancel(id_), lambda launcher: launcher.stop(id_))
 
 
 def resume(id_: str, to: Target | str | None = None) -> JobStatus:
     """Go on with a submitted sweep that was stopped or has failed, and say what the place then knows."""
+    return _told(id_, to, lambda queue: queue.requeue(id_), lambda launcher: launcher.resume(id_))
+
+
+def _told(
+    id_: str,
+    to: Target | str | None,
+    in_queue: Callable[[Queue], object],
+    at_place: Callable[[Launcher], object],
+) -> JobStatus:
+    """Tell whoever has a sweep in hand, its queue or its place; what is known of it then."""
     to = found(id_, to)
     if to.queue:
         from cluster.sharing import queue_of
 
         if (queue := queue_of(to)).get(id_) is not None:
-            queue.requeue(id_)
+            in_queue(queue)
             return status(id_, to)
     launcher = launcher_of(to)
-    launcher.resume(id_)
+    at_place(launcher)
     return launcher.status(id_)
 
 

@@ -130,17 +130,17 @@ def _leaving() -> list[signal.Signals]:
     return [s for s in LEAVING if s != signal.SIGHUP or signal.getsignal(s) is not signal.SIG_IGN]
 
 
+def _interrupt(_signum: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
     """Turn signals to leave into KeyboardInterrupt while no group trains; Ray's handler would abort the process."""
-
-    def give_up(_signum: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {signum: signal.signal(signum, give_up) for signum in _leaving()}
+    before = {signum: signal.signal(signum, _interrupt) for signum in _leaving()}
     try:
         yield
     finally:
@@ -160,15 +160,12 @@ def watching(drive: Drive, board: Any, seats: Seats, worker_bytes: int) -> Itera
     """
     drive.phase = "searching"
 
-    def give_up(_signum: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
     def leave(_signum: int, _frame: FrameType | None) -> None:
         """Ask the groups to checkpoint and leave; a second signal, or none of them answering in time, ends it."""
         drive.interrupted, drive.phase = True, "stopping"
         board.leave.remote()
         for again in leaving:
-            signal.signal(again, give_up)
+            signal.signal(again, _interrupt)
         signal.alarm(int(LEAVE_S))
 
     main = threading.current_thread() is threading.main_thread()
@@ -178,7 +175,7 @@ def watching(drive: Drive, board: Any, seats: Seats, worker_bytes: int) -> Itera
     if main:
         for signum in leaving:
             signal.signal(signum, leave)
-        signal.signal(signal.SIGALRM, give_up)
+        signal.signal(signal.SIGALRM, _interrupt)
     watcher.start()
     try:
         yield
