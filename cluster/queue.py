@@ -16,7 +16,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from cluster.queue_tables import PATIENCE_S, Database, QueueBusy, QueueError, silent
+from cluster.database import PATIENCE_S, Database, silent
+from cluster.queue_tables import QUEUE, QueueBusy, QueueError
 from cluster.queue_tables import entries as _entries
 from cluster.queue_tables import leases as _leases
 
@@ -95,7 +96,7 @@ class Queue:
     """The entries of one database. Arguments as `Database` has them."""
 
     def __init__(self, url: str, patience_s: float = PATIENCE_S, notify: Callable[[str], None] = silent) -> None:
-        self.database = Database(url, patience_s, notify)
+        self.database = Database(url, QUEUE, patience_s, notify)
 
     @classmethod
     def open(cls, place: str | Path, patience_s: float = PATIENCE_S) -> Queue:

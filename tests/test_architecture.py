@@ -30,17 +30,44 @@ OWNERS = {
     "plotly": ("dashboards/*",),
     "typer": ("cluster/*",),
     "rich": ("cluster/*",),
-    "sqlalchemy": ("sweeps/study_view.py", "sweeps/lease_sql.py", "cluster/queue*.py"),
+    "sqlalchemy": (
+        "sweeps/study_view.py",
+        "sweeps/lease_sql.py",
+        "cluster/database.py",
+        "cluster/queue*.py",
+        "cluster/schedule*.py",
+        "cluster/service/access.py",
+    ),
     "prometheus_client": ("cluster/metrics.py",),
     "pynvml": ("sweeps/usage.py",),
-    "requests": ("cluster/ray_jobs.py",),
+    "requests": ("cluster/ray_jobs.py", "cluster/client.py", "cluster/notify.py"),
     "pathspec": ("cluster/ignored.py",),
+    "cronsim": ("cluster/schedule_times.py",),
+    "apprise": ("cluster/notify.py",),
+    "fastapi": ("cluster/service/*",),
+    "starlette": ("cluster/service/*",),
+    "uvicorn": ("cluster/service/*",),
+    "jinja2": ("cluster/service/*",),
+    "matplotlib": ("dashboards/strip.py",),
 }
 """Which files may import a library."""
 
 TRAINERS_MAY = {"torch", "numpy"}
 TASKS_MAY = TRAINERS_MAY | {"pyarrow", "pooch", "sklearn", "scipy", "PIL"}
-HEAVY = ("torch", "ray", "optuna", "mlflow", "pandas", "plotly", "numpy", "scipy", "sklearn", "pyarrow")
+HEAVY = (
+    "torch",
+    "ray",
+    "optuna",
+    "mlflow",
+    "pandas",
+    "plotly",
+    "numpy",
+    "scipy",
+    "sklearn",
+    "pyarrow",
+    "sqlalchemy",
+    "fastapi",
+)
 
 
 def name_of(path: Path) -> str:

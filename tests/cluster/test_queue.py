@@ -3,15 +3,17 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
-from cluster import queue_tables
+from cluster import queue as queues
 from cluster.queue import Claim, Entry, LostLease, Queue, QueueBusy, QueueError, login
 from cluster.queue_lease import Leadership, leader
+from cluster.queue_tables import QUEUE
 
 KINDS = ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)]
 SERVER = multiprocessing.get_context("forkserver")
@@ -242,7 +244,7 @@ def test_newer_tables_are_refused_and_older_ones_brought_up(url: str, monkeypatc
         connection.execute(sa.text("ALTER TABLE musweep_queue ADD COLUMN colour TEXT DEFAULT 'red'"))
 
     with monkeypatch.context() as newer:
-        newer.setattr(queue_tables, "MIGRATIONS", (*queue_tables.MIGRATIONS, second))
+        newer.setattr(queues, "QUEUE", replace(QUEUE, migrations=(*QUEUE.migrations, second)))
         for _ in range(2):  # the second finds it done
             queue = Queue(url)
             assert [each.id for each in queue.entries()] == ["a"]
