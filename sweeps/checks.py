@@ -5,7 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from sweeps import checks_baselines, checks_hf, checks_model, checks_reports, checks_trainer, places
+from sweeps import (
+    checks_baselines,
+    checks_hf,
+    checks_model,
+    checks_night,
+    checks_reports,
+    checks_trainer,
+    places,
+)
 from sweeps.checks_model import init_of, shape_of, values_of
 from sweeps.errors import Problem, nearest
 from sweeps.parameters import TUNABLE, Choice, Fixed, Float, Int
@@ -54,6 +62,7 @@ def problems(spec: Fields) -> Iterator[Problem]:
     yield from _search(spec)
     yield from _early_stopping(spec)
     yield from checks_baselines.problems(spec)
+    yield from checks_night.problems(spec)
     if spec.training.tail_updates > spec.training.updates:
         wrong = f"a tail longer than the {spec.training.updates} updates of a trial"
         yield Problem("training.tail_updates", wrong, spec.training.tail_updates, f"0 to {spec.training.updates}")

@@ -11,7 +11,16 @@ import itertools
 from types import ModuleType
 from typing import Any
 
-from sweeps import parameters, schema, schema_baselines, schema_diagnostics, schema_search, schema_trial, shapes
+from sweeps import (
+    parameters,
+    schema,
+    schema_baselines,
+    schema_diagnostics,
+    schema_night,
+    schema_search,
+    schema_trial,
+    shapes,
+)
 from sweeps.schema import Fields
 
 
@@ -33,7 +42,10 @@ def _docstrings(module: ModuleType) -> dict[str, dict[str, str]]:
 def json_schema(spec: type[Fields]) -> dict[str, Any]:
     """JSON Schema of a sweep file, for editors: every key with its meaning, short forms included."""
     docs: dict[str, dict[str, str]] = {}
-    for module in (parameters, shapes, schema_trial, schema_diagnostics, schema_baselines, schema_search, schema):
+    modules = (
+        parameters, shapes, schema_trial, schema_diagnostics, schema_baselines, schema_night, schema_search, schema,
+    )  # fmt: skip
+    for module in modules:
         docs |= _docstrings(module)
     found = {"$schema": "https://json-schema.org/draft/2020-12/schema", **spec.model_json_schema()}
     for name, section in [("Fields", found), *found["$defs"].items()]:

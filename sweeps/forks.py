@@ -116,7 +116,7 @@ def spec_of(
         "search": {"algorithm": "grid", "seed": parent.search.seed},
         "budget": {"trials": 1},
         "start": start,
-        **dict.fromkeys(("early_stopping", "target", "diagnostics", "confirm")),
+        **dict.fromkeys(("early_stopping", "target", "diagnostics", "confirm", "night")),
         "forks": [],
         "baselines": [],
         "compare": {},

@@ -18,6 +18,7 @@ from sweeps.modules import PLACE
 from sweeps.parameters import KINDS, Choice, Fixed, Float, Int, Scalar, expand
 from sweeps.schema_baselines import Baseline, Compare, Confirm
 from sweeps.schema_diagnostics import DiagnosticsField, DoomedField
+from sweeps.schema_night import NightRules
 from sweeps.schema_search import Search
 from sweeps.schema_trial import Model, Task, Training
 from sweeps.schema_values import (
@@ -271,6 +272,8 @@ class Fields(Section):
     """What they are held against: hf, published tables, other sweeps."""
     compare: Compare = Field(default_factory=Compare)
     """How the verdict is reached."""
+    night: Annotated[NightRules | None, Field(exclude_if=lambda rules: rules is None)] = None
+    """How a sweep that is run every night is judged; null: only whether it ended."""
     resources: Resources = Field(default_factory=Resources)
     """What a worker gets."""
     storage: str = "runs"

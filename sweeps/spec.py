@@ -14,7 +14,19 @@ from typing import Any
 
 from pydantic import ValidationError, model_validator
 
-from sweeps import checks, checks_baselines, checks_hf, checks_model, describe, faults, modules, reading, rungs, warm
+from sweeps import (
+    checks,
+    checks_baselines,
+    checks_hf,
+    checks_model,
+    checks_night,
+    describe,
+    faults,
+    modules,
+    reading,
+    rungs,
+    warm,
+)
 from sweeps.errors import Problem, ProblemsError, SpecError, nearest
 from sweeps.schema import Fields
 from sweeps.shapes import Shape
@@ -148,6 +160,7 @@ class SweepSpec(Fields):
             *checks.warnings(self, self.rungs()),
             *checks_hf.warnings(self),
             *checks_baselines.warnings(self),
+            *checks_night.warnings(self),
             *warm.warnings(self.search),
         ]
 
@@ -309,8 +322,9 @@ def _unreadable(path: Path, error: OSError | UnicodeDecodeError) -> Problem:
 
 
 def shipped() -> dict[str, Path]:
-    """The specs that come with musweep, by name."""
-    return {path.stem: path for path in sorted(_SPECS.glob("*.yaml"))}
+    """The specs that come with musweep, by name, as in digits and nightly/inits."""
+    found = [*sorted(_SPECS.glob("*.yaml")), *sorted(_SPECS.glob("*/*.yaml"))]
+    return {path.relative_to(_SPECS).with_suffix("").as_posix(): path for path in found}
 
 
 def json_schema() -> dict[str, Any]:

@@ -198,6 +198,7 @@ def _hf_spec(spec: SweepSpec, baseline: HFBaseline, taken: Sequence[str], trials
         "confirm": None,
         "baselines": [],
         "compare": {},
+        "night": None,
     }
     if "widths" not in taken:
         data["model"] = {**plain["model"], "arrangements": {}}
