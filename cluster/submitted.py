@@ -58,15 +58,17 @@ class Submission:
 
 
 def prepared(
-    spec: SweepSpec, to: Target, again: bool = False, folder: Path | None = None
+    spec: SweepSpec, to: Target, again: bool = False, folder: Path | None = None, id_: str | None = None
 ) -> tuple[Package, Launcher, JobStatus]:
     """What would be sent to a target, the target's launcher, and what the target knows of the sweep.
+
+    Its id is made from its spec, unless it is given.
 
     Raises:
         LaunchError: the target does not allow the spec's code, does not answer, or too much would be sent.
     """
     refuse_code(spec, to)
-    id_ = sweep_id(spec)
+    id_ = id_ or sweep_id(spec)
     workers = to.resources.workers or (1 if to.queue else None)  # a queue must know what a sweep will take
     if workers is not None and spec.resources.workers == "auto":
         spec = spec.model_copy(update={"resources": spec.resources.model_copy(update={"workers": workers})})
@@ -89,6 +91,7 @@ def submit(
     folder: Path | None = None,
     priority: int = 0,
     told: Callable[[Submission], None] | None = None,
+    id_: str | None = None,
 ) -> Submission:
     """Send a sweep to a target; one that is there already is left alone, one that was stopped or failed goes on.
 
@@ -99,12 +102,13 @@ def submit(
         folder: to send; default: that of the code that the spec names.
         priority: of a target with a queue; higher goes first.
         told: called once the package is ready, before the place has it.
+        id_: of the sweep; default: one made from its spec, so that the same spec is the same sweep.
 
     Raises:
         LaunchError: the target does not take it; one line says why.
     """
     to = target(to) if isinstance(to, str) else to
-    package, launcher, before = prepared(spec, to, again, folder)
+    package, launcher, before = prepared(spec, to, again, folder, id_)
     made = Submission(package.id, to, to.folder(package.id), package, before, to.queue)
     if made.there:
         remember(made.id, to.name)
