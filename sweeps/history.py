@@ -18,16 +18,20 @@ Record types (each has `type`, most have `time`, seconds since 1970):
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from sweeps import journal
 from sweeps.cost import Held
 from sweeps.stages import is_confirm
 from sweeps.tally import Tally
+
+_KNOWN = 64
+"""Bytes of a journal's end by which it is known again: it holds a checksum."""
 
 END_STATES = ("complete", "stopped", "diverged", "failed", "skipped")
 
@@ -252,3 +256,70 @@ def fold(records: Iterable[journal.Record]) -> History:
 def load(folder: Path) -> History:
     """The history of a sweep folder; safe beside a running writer."""
     return fold(journal.read(folder / "journal.jsonl"))
+
+
+class Reader:
+    """Follows a sweep folder's journal beside its writer: what was read is not read again.
+
+    At any moment `history` is what `load` would give for the part that was read. A journal that was replaced or cut
+    back is read anew, into another `history`.
+
+    Args:
+        folder: of the sweep.
+        chunk: bytes read at a time, so that a long journal is never in memory whole.
+    """
+
+    def __init__(self, folder: Path, chunk: int = 4_000_000) -> None:
+        self._path, self._chunk = folder / "journal.jsonl", chunk
+        self._forget()
+
+    def _forget(self) -> None:
+        self.history, self._fence = History(), journal.Fence()
+        self.offset, self._inode, self._end = 0, -1, b""
+
+    def read(self) -> bool:
+        """Take in what the journal has gained; whether there was anything.
+
+        Raises:
+            JournalError: the journal is damaged, or of a newer musweep.
+        """
+        try:
+            file = self._path.open("rb")
+        except FileNotFoundError:
+            gone = self.offset > 0
+            self._forget()
+            return gone
+        with file:
+            changed = self._replaced(file)
+            size = self._chunk
+            while data := _part(file, self.offset, size):
+                records, length = journal.scan(data, str(self._path), self._fence)
+                if not length and len(data) < size:
+                    break  # the writer is in the middle of a line, or died there
+                self._apply(records)
+                if length:
+                    self.offset, self._end, changed = self.offset + length, data[max(0, length - _KNOWN) : length], True
+                size = self._chunk if length else 2 * size
+        return changed
+
+    def _apply(self, records: Iterable[journal.Record]) -> None:
+        try:
+            for record in records:
+                self.history.apply(record)
+        except BaseException:
+            self._forget()  # half of what it says is in the history
+            raise
+
+    def _replaced(self, file: BinaryIO) -> bool:
+        """Begin anew if this is not the file that was read so far, or no longer ends there as it did."""
+        inode = os.fstat(file.fileno()).st_ino
+        known = _part(file, self.offset - len(self._end), len(self._end)) == self._end
+        if fresh := self.offset > 0 and not (known and inode == self._inode):
+            self._forget()
+        self._inode = inode
+        return fresh
+
+
+def _part(file: BinaryIO, offset: int, size: int) -> bytes:
+    file.seek(offset)
+    return file.read(size)

@@ -138,10 +138,11 @@ def _param_column(values: list[Any]) -> pa.Array:
 
 def rows_table(history: History) -> pa.Table:
     """Every measurement, long form, sorted and unique on (trial, update, metric); non-finite values as they are."""
-    return _rows({number: history.trials[number] for number in sorted(history.trials)})
+    return rows_of({number: history.trials[number] for number in sorted(history.trials)})
 
 
-def _rows(trials: Mapping[int, Trial]) -> pa.Table:
+def rows_of(trials: Mapping[int, Trial]) -> pa.Table:
+    """The measurements of some trials, given by number in order, as `rows_table` has them."""
     return _long(
         (number, update, trial.metrics[update]) for number, trial in trials.items() for update in sorted(trial.metrics)
     )

@@ -1,0 +1,1 @@
+"""`musweep serve`: sweeps as web pages and as a REST API."""

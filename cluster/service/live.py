@@ -1,0 +1,126 @@
+"""Server-sent events: what changes is told once to all who watch."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+from anyio import to_thread
+
+from cluster.service.models import Summary
+from cluster.service.reading import Shelf
+
+BEAT_S = 15.0
+"""After so long without news a comment is sent, so that proxies keep the connection."""
+MOST = 500
+"""Streams at once."""
+_WAITING = 64
+"""Events that a slow client may be behind."""
+
+
+@dataclass(eq=False)
+class _Watcher:
+    """One open stream."""
+
+    sweep: str | None
+    waiting: asyncio.Queue[bytes] = field(default_factory=lambda: asyncio.Queue(_WAITING))
+
+
+def event(kind: str, data: str, id_: str = "") -> bytes:
+    """One event as it goes over the line."""
+    lines = [f"event: {kind}", *([f"id: {id_}"] if id_ else []), *(f"data: {line}" for line in data.splitlines())]
+    return ("\n".join(lines) + "\n\n").encode()
+
+
+class TooMany(Exception):
+    """As many streams as there may be are open."""
+
+
+class Hub:
+    """Looks at the sweeps while anyone watches, and tells all of them what is new.
+
+    Events: `sweep` with a Summary as JSON whenever one changes, `gone` with an id, `bye` when the service ends.
+
+    Args:
+        shelf: of the sweeps.
+        every_s: between two looks.
+    """
+
+    def __init__(self, shelf: Shelf, every_s: float = 1.0) -> None:
+        self._shelf, self._every_s = shelf, every_s
+        self._watchers: set[_Watcher] = set()
+        self._known: dict[str, Summary] = {}
+        self._task: asyncio.Task[None] | None = None
+        self._over = False
+
+    @property
+    def watchers(self) -> int:
+        """Open streams."""
+        return len(self._watchers)
+
+    def close(self) -> None:
+        """End all streams; from the event loop's thread."""
+        self._over = True
+        for watcher in self._watchers:
+            self._put(watcher, b"")
+        if self._task is not None:
+            self._task.cancel()
+
+    async def watch(self, sweep: str | None = None) -> AsyncIterator[bytes]:
+        """The events of one sweep or of all: first how it stands, then every change, until the client leaves.
+
+        Raises:
+            TooMany: as many streams as there may be are open.
+        """
+        if len(self._watchers) >= MOST:
+            raise TooMany
+        watcher = _Watcher(sweep)
+        self._watchers.add(watcher)
+        try:
+            yield b"retry: 2000\n\n"
+            for summary in await to_thread.run_sync(self._shelf.sweeps):
+                if sweep in (None, summary.id):
+                    yield event("sweep", summary.model_dump_json(), summary.version)
+            if self._task is None or self._task.done():
+                self._task = asyncio.create_task(self._look())
+            while not self._over:
+                try:
+                    news = await asyncio.wait_for(watcher.waiting.get(), BEAT_S)
+                except TimeoutError:
+                    news = b": still here\n\n"
+                if news:
+                    yield news
+            yield event("bye", "{}")
+        finally:
+            self._watchers.discard(watcher)
+
+    async def _look(self) -> None:
+        self._known = {}
+        first = True
+        while self._watchers and not self._over:
+            with contextlib.suppress(OSError):
+                found = {each.id: each for each in await to_thread.run_sync(self._shelf.sweeps)}
+                if not first:
+                    self._tell(found)
+                self._known, first = found, False
+            await asyncio.sleep(self._every_s)
+
+    def _tell(self, found: dict[str, Summary]) -> None:
+        news = [
+            (id_, event("sweep", each.model_dump_json(), each.version))
+            for id_, each in found.items()
+            if self._known.get(id_) != each
+        ]
+        news += [(id_, event("gone", f'"{id_}"')) for id_ in self._known.keys() - found.keys()]
+        for id_, data in news:
+            for watcher in self._watchers:
+                if watcher.sweep in (None, id_):
+                    self._put(watcher, data)
+
+    def _put(self, watcher: _Watcher, data: bytes) -> None:
+        """Have a client told; of one that does not read the oldest news are dropped."""
+        while watcher.waiting.full():
+            watcher.waiting.get_nowait()
+        watcher.waiting.put_nowait(data)

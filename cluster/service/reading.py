@@ -1,0 +1,401 @@
+"""The sweeps of a folder as the service shows them: read once, then followed, whatever the number of readers.
+
+Nothing here writes into a sweep folder. Each sweep has a lock, so that many who ask at once cause one read; what is
+read is kept until others are wanted more.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from cluster.folders import Folder, UserError, is_sweep
+from cluster.service import looks, sheets
+from cluster.service.looks import Look
+from cluster.service.models import Curve, Log, Measurement, Page, Point, Sheet, Summary, TrialRow, TrialSheet
+from cluster.service.picking import Picked, pick
+from sweeps import history as histories
+from sweeps.errors import nearest
+from sweeps.history import Trial
+
+T = TypeVar("T")
+
+FRESH_S = 1.0
+"""How old an answer may be."""
+MEMORY = 768 * 2**20
+"""Bytes that journals which were read may take, about."""
+_PER_BYTE = 3.0
+"""What a byte of journal takes in memory, about."""
+_LARGE = 2 * 2**20
+"""Bytes of a journal from which on a list does without it where the driver's status says as much."""
+_PATIENCE_S = 1.5
+"""How long a list waits for journals that are read for the first time."""
+
+
+class NoSuchSweep(UserError):
+    """There is no sweep, or no trial, of this name."""
+
+
+class _Kept:
+    """What is known of one sweep folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.lock = path, threading.RLock()
+        self.reader: histories.Reader | None = None
+        self.folder: Folder | None = None
+        self.look: Look | None = None
+        self.looked = self.read_at = -1e9
+        self.summary: Summary | None = None
+        self.version = 0
+        self.made: OrderedDict[Any, Any] = OrderedDict()
+        """Views of this version, by what was asked."""
+
+    def forget(self) -> None:
+        self.reader = self.folder = None
+        self.made.clear()
+
+    @property
+    def weight(self) -> float:
+        return self.reader.offset * _PER_BYTE if self.reader is not None else 0.0
+
+
+class Shelf:
+    """The sweeps under a folder. May be asked from any thread.
+
+    Args:
+        root: the folder of sweep folders.
+        fresh_s: how old an answer may be.
+        memory: bytes that journals which were read may take, about; the sweep that was asked for last always stays.
+    """
+
+    def __init__(self, root: Path, fresh_s: float = FRESH_S, memory: float = MEMORY) -> None:
+        self.root, self._fresh_s, self._memory = root, fresh_s, memory
+        self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        self._turn, self._listing = threading.Lock(), threading.Lock()
+        self._listed, self._list = -1e9, list[Summary]()
+        self._behind: set[str] = set()
+
+    # -- all sweeps ----------------------------------------------------------------------------------------------
+
+    def sweeps(self) -> list[Summary]:
+        """All sweeps, the last changed first. Those that cannot be read say why."""
+        with self._listing:
+            if time.monotonic() - self._listed < self._fresh_s:
+                return self._list
+            until = time.monotonic() + _PATIENCE_S
+            found = [self._summary(name, until) for name in self._names()]
+            self._list = sorted(found, key=lambda each: (-each.updated_at, each.id))
+            self._listed = time.monotonic()
+            with self._turn:
+                for gone in self._kept.keys() - {each.id for each in found}:
+                    del self._kept[gone]
+            return self._list
+
+    def _names(self) -> list[str]:
+        inside = self.root.iterdir() if self.root.is_dir() else ()
+        return [path.name for path in inside if path.name[0] != "." and path.is_dir() and is_sweep(path)]
+
+    def summary(self, id_: str) -> Summary:
+        """One sweep in a line; of the same moment as the list.
+
+        Raises:
+            NoSuchSweep: there is none.
+        """
+        self._known(id_)
+        return self._summary(id_, time.monotonic() + _PATIENCE_S)
+
+    def version(self, id_: str) -> str:
+        """What changes whenever anything of a sweep does.
+
+        Raises:
+            NoSuchSweep: there is none.
+        """
+        return self.summary(id_).version
+
+    def _summary(self, id_: str, until: float) -> Summary:
+        kept = self._entry(id_)
+        with kept.lock:
+            now = kept.summary is not None and not (kept.summary.reading and kept.reader is not None)
+            if kept.summary is not None and now and time.monotonic() - kept.looked < self._fresh_s:
+                return kept.summary
+            look, before = looks.look(kept.path, kept.look), kept.look
+            kept.looked = time.monotonic()
+            if kept.summary is None or look != before or kept.summary.reading:
+                kept.summary, kept.look = self._summed(kept, look, until), look
+            return kept.summary
+
+    def _summed(self, kept: _Kept, look: Look, until: float) -> Summary:
+        if look.error:
+            return looks.unreadable(kept.path, look)
+        told = bool(look.status.get("trials"))
+        if kept.reader is None and look.size > _LARGE:
+            if told:
+                return looks.told(kept.path, look)
+            if time.monotonic() > until or look.size > 10 * _LARGE:
+                self._read_behind(kept.path.name)
+                return looks.told(kept.path, look).model_copy(update={"reading": True})
+        try:
+            return looks.counted(self._folder(kept), look)
+        except (ValueError, KeyError, TypeError, OSError, UserError) as error:
+            return looks.unreadable(kept.path, look, error)
+
+    def _read_behind(self, id_: str) -> None:
+        """Read a long journal without having anyone wait for it."""
+        with self._turn:
+            if self._behind:
+                return  # one at a time: the others are begun by later looks
+            self._behind.add(id_)
+
+        def work() -> None:
+            try:
+                self.using(id_, lambda _folder: None)
+            except Exception:  # the next look says why it is unreadable
+                kept = self._entry(id_)
+                with kept.lock:
+                    kept.summary = None
+            finally:
+                with self._turn:
+                    self._behind.discard(id_)
+
+        threading.Thread(target=work, name=f"shelf {id_}", daemon=True).start()
+
+    # -- one sweep -----------------------------------------------------------------------------------------------
+
+    def _known(self, id_: str) -> None:
+        """Refuse what is not the name of a sweep folder of ours: no path gets past this.
+
+        Raises:
+            NoSuchSweep: there is none.
+        """
+        if not looks.NAME.fullmatch(id_) or not is_sweep(self.root / id_):
+            near = nearest(id_, [each.id for each in self._list])
+            raise NoSuchSweep(f"no sweep {id_[:80]!r} in {self.root}/{f'; did you mean {near}?' if near else ''}")
+
+    def _entry(self, id_: str) -> _Kept:
+        with self._turn:
+            kept = self._kept.get(id_)
+            if kept is None:
+                kept = self._kept[id_] = _Kept(self.root / id_)
+            self._kept.move_to_end(id_)
+            return kept
+
+    def _folder(self, kept: _Kept) -> Folder:
+        """A sweep's folder as its journal stands now; the caller has its lock.
+
+        Raises:
+            UserError: its spec.json is damaged.
+            JournalError: its journal is.
+        """
+        now = time.monotonic()
+        if kept.folder is not None and now - kept.read_at < self._fresh_s:
+            return kept.folder
+        reader = kept.reader or histories.Reader(kept.path)
+        try:
+            changed = reader.read()
+        except BaseException:
+            kept.forget()
+            raise
+        spec = looks.spec_of(kept.path)
+        if changed or kept.folder is None or kept.folder.history is not reader.history or kept.folder.spec != spec:
+            kept.made.clear()
+            kept.version += 1
+            kept.folder = Folder(kept.path, spec, reader.history)
+        kept.reader, kept.read_at = reader, time.monotonic()
+        self._make_room(kept)
+        return kept.folder
+
+    def _make_room(self, mine: _Kept) -> None:
+        """Forget the sweeps that were asked for longest ago, should all together take too much."""
+        with self._turn:
+            others = [kept for kept in self._kept.values() if kept is not mine]
+            total = mine.weight + sum(kept.weight for kept in others)
+        for kept in others:
+            if total <= self._memory:
+                return
+            if kept.weight and kept.lock.acquire(blocking=False):
+                try:
+                    total -= kept.weight
+                    kept.forget()
+                finally:
+                    kept.lock.release()
+
+    def using(self, id_: str, work: Callable[[Folder], T]) -> T:
+        """What some work makes of a sweep; it must keep nothing of the folder's history, which goes on changing.
+
+        Raises:
+            NoSuchSweep: there is none.
+            UserError: it cannot be read.
+        """
+        self._known(id_)
+        kept = self._entry(id_)
+        with kept.lock:
+            return work(self._readable(kept))
+
+    def _readable(self, kept: _Kept) -> Folder:
+        try:
+            return self._folder(kept)
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            raise UserError(f"{kept.path} cannot be read: {error}") from None
+
+    def view(self, id_: str, what: Any, make: Callable[[Folder], T]) -> T:
+        """The same as `using` for what is plain data, kept as long as the sweep stays as it is.
+
+        Args:
+            id_: of the sweep.
+            what: tells this view from others; hashable.
+            make: makes it.
+        """
+        self._known(id_)
+        kept = self._entry(id_)
+        with kept.lock:
+            folder = self._readable(kept)
+            if what not in kept.made:
+                kept.made[what] = make(folder)
+                while len(kept.made) > 64:
+                    kept.made.popitem(last=False)
+            kept.made.move_to_end(what)
+            made: T = kept.made[what]
+            return made
+
+    def sweep(self, id_: str) -> Sheet:
+        """All of a sweep that its page shows at first.
+
+        Raises:
+            NoSuchSweep: there is none.
+            UserError: it cannot be read.
+        """
+        self.using(id_, lambda _folder: None)
+        summary = self.summary(id_)
+        look = self._entry(id_).look
+        assert look is not None
+        return self.view(id_, ("sheet", summary.version), lambda folder: sheets.sheet(folder, summary, look))
+
+    def comparison(self, id_: str) -> dict[str, Any] | None:
+        """The sweep's comparison.json as it is; None without one.
+
+        Raises:
+            NoSuchSweep: there is none.
+        """
+        self._known(id_)
+        try:
+            found = json.loads((self.root / id_ / "comparison.json").read_bytes())
+        except (OSError, ValueError):
+            return None
+        return found if isinstance(found, dict) else None
+
+    def trials(
+        self,
+        id_: str,
+        sort: str = "number",
+        descending: bool = False,
+        filter: str = "",
+        offset: int = 0,
+        limit: int = 100,
+    ) -> Page[TrialRow]:
+        """A part of a sweep's trials.
+
+        Args:
+            id_: of the sweep.
+            sort: number, state, stage, objective, updates, wall_s, work, group, ended_at or a parameter's name.
+            descending: the largest first; what has no value comes last either way.
+            filter: terms that must all fit: `state:complete`, `stage:search`, `method:nag`, `lr<0.01`, or a word.
+            offset: of the first.
+            limit: how many.
+
+        Raises:
+            NoSuchSweep: there is none.
+            UserError: it cannot be sorted or filtered so.
+        """
+
+        def work(folder: Folder) -> Page[TrialRow]:
+            found: Picked = self.view(
+                id_, ("picked", sort, descending, filter), lambda f: pick(f, sort, descending, filter)
+            )
+            trials = folder.history.trials
+            rows = [sheets.row(trials[n]) for n in found.numbers[offset : offset + limit]]
+            return Page[TrialRow](rows=rows, total=len(trials), matched=len(found.numbers), offset=offset, limit=limit)
+
+        return self.using(id_, work)
+
+    def trial(self, id_: str, number: int) -> TrialSheet:
+        """All of a trial.
+
+        Raises:
+            NoSuchSweep: there is no such sweep or trial.
+        """
+        return self.using(id_, lambda folder: sheets.trial(folder, _trial(folder, number)))
+
+    def curves(self, id_: str, n: int = 10, metric: str = "", trials: tuple[int, ...] = ()) -> list[Curve]:
+        """A metric of some trials by update.
+
+        Args:
+            id_: of the sweep.
+            n: of the best trials, the best first.
+            metric: default: the objective.
+            trials: these, by number, and not the best.
+
+        Raises:
+            NoSuchSweep: there is no such sweep or trial.
+        """
+
+        def make(folder: Folder) -> list[Curve]:
+            chosen = [_trial(folder, number) for number in trials] or sheets.leading(folder, n)
+            return [sheets.curve(trial, metric or folder.objective) for trial in chosen]
+
+        return self.view(id_, ("curves", n, metric, trials), make)
+
+    def points(self, id_: str, x: str = "mu_max", y: str = "lr") -> list[Point]:
+        """The trials of the search as dots on a map of two parameters, by number.
+
+        Raises:
+            NoSuchSweep: there is none.
+        """
+        return self.view(id_, ("points", x, y), lambda folder: sheets.points(folder, x, y))
+
+    def measurements(self, id_: str, offset: int = 0, limit: int = 1000, trial: int | None = None) -> Page[Measurement]:
+        """A part of all numbers of a sweep, by trial, update and metric.
+
+        Raises:
+            NoSuchSweep: there is no such sweep or trial.
+        """
+
+        def work(folder: Folder) -> Page[Measurement]:
+            trials = folder.history.trials
+            chosen = [trials[n] for n in sorted(trials)] if trial is None else [_trial(folder, trial)]
+            return sheets.measured(chosen, offset, limit)
+
+        return self.using(id_, work)
+
+    def batches(self, id_: str, size: int = 250) -> Iterator[Any]:
+        """All numbers of a sweep as Arrow tables of some trials each, so that they are never in memory all at once.
+
+        Raises:
+            NoSuchSweep: there is none.
+        """
+        numbers = self.using(id_, lambda folder: sorted(folder.history.trials))
+        for first in range(0, max(1, len(numbers)), size):
+            part = numbers[first : first + size]
+            yield self.using(id_, lambda folder, part=part: sheets.arrow(folder, part))  # type: ignore[misc]
+
+    def log(self, id_: str, trial: int | None = None, lines: int = 500) -> Log:
+        """The end of what a sweep's driver and groups printed, or of what one trial printed as it trained.
+
+        Raises:
+            NoSuchSweep: there is no such sweep or trial.
+        """
+        self._known(id_)
+        if trial is not None:
+            self.using(id_, lambda folder: _trial(folder, trial).number)
+        return sheets.log(self.root / id_, trial, lines)
+
+
+def _trial(folder: Folder, number: int) -> Trial:
+    found = folder.history.trials.get(number)
+    if found is None:
+        raise NoSuchSweep(f"{folder.path.name}: no trial {number}; it has {len(folder.history.trials)}")
+    return found
