@@ -7,7 +7,7 @@ exchanging the samples changes signs only. Random draws have a fixed seed, so th
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
@@ -22,6 +22,8 @@ EXACT = 1_000_000
 """Up to so many ways to split the runs, all are looked at: 10 against 10 (184,756), 11 against 11."""
 DRAWS = 19_999
 """Splits that are drawn where there are more: p is known to +-0.003 at 0.05."""
+KEPT, BLOCK = 100, 1000
+"""Draws from up to so many runs are kept; those from more are made anew, in blocks of so many."""
 BCA_FROM = 20
 """Samples of fewer have too little in their tails for the bootstrap's corrections."""
 SLACK = 1e-7
@@ -138,10 +140,13 @@ def _all(pooled: Floats, size: int, observed: float) -> tuple[int, int, int]:
 
 def _some(pooled: Floats, size: int, observed: float) -> tuple[int, int, int]:
     """Tails over drawn splits, and how many were drawn."""
-    rows = _draws(pooled.size, size)
     total = float((pooled**2).sum())
-    found = _student(rows @ pooled, rows @ pooled**2, total, size, pooled.size - size)
-    return *_tails(found, observed), DRAWS
+    above = below = 0
+    for rows in [_draws(pooled.size, size)] if pooled.size <= KEPT else _drawn(pooled.size, size):
+        found = _student(rows @ pooled, rows @ pooled**2, total, size, pooled.size - size)
+        more, less = _tails(found, observed)
+        above, below = above + more, below + less
+    return above, below, DRAWS
 
 
 @lru_cache(maxsize=256)
@@ -156,9 +161,16 @@ def _subsets(of: int, size: int) -> Floats:
 @lru_cache(maxsize=8)
 def _draws(of: int, size: int) -> Floats:
     """Random subsets of this size as rows of 0 and 1: [DRAWS, of]."""
-    rows = np.zeros((DRAWS, of))
-    rows[:, :size] = 1.0
-    return np.random.default_rng(SEED).permuted(rows, axis=1)
+    return np.concatenate(list(_drawn(of, size)))
+
+
+def _drawn(of: int, size: int) -> Iterator[Floats]:
+    """The same in blocks, for samples so large that all rows would take hundreds of megabytes."""
+    rng = np.random.default_rng(SEED)
+    for start in range(0, DRAWS, BLOCK):
+        rows = np.zeros((min(BLOCK, DRAWS - start), of))
+        rows[:, :size] = 1.0
+        yield rng.permuted(rows, axis=1)
 
 
 def bca(a: Sequence[float], b: Sequence[float], level: float = 0.95) -> tuple[float, float]:
