@@ -3,7 +3,7 @@
 The rule, and why false alarms are rare:
 
 * The first `night.reference` nights are the reference, once and for all: a slow change cannot creep into it.
-* Each later night the last 1, 2, 4, ... 32 nights after it are pooled, and each window is held against the reference by
+* Each later night the last 1, 2, 4, ... 64 nights after it are pooled, and each window is held against the reference by
   the tests of `sweeps.compare`: Fisher's on runs that failed, the studentised permutation test on log errors of the
   others, corrected for being two (`together`). Both are exact where nothing has changed, whatever the errors' law.
 * A window counts if its p is at most `LEVEL` over (windows x arms). By the union bound a night of an unchanged history
@@ -27,7 +27,7 @@ from sweeps.schema_night import NightRules
 
 LEVEL = 0.02
 """Chance of a false alarm in one night, all arms and windows together."""
-WINDOWS = (1, 2, 4, 8, 16, 32)
+WINDOWS = (1, 2, 4, 8, 16, 32, 64)
 POWER = 0.8
 HOPELESS = 0.2
 """Welch's p above which the permutation test is not made: it could not come out a hundred times smaller."""
