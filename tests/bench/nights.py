@@ -25,11 +25,9 @@ from verdicts import SHAPES
 
 from sweeps import compare_samples
 from sweeps.compare_shares import fisher, together
-from sweeps.nights_fresh import LEVEL, WINDOWS
+from sweeps.nights_fresh import HOPELESS, LEVEL, WINDOWS
 
 REFERENCE = 20
-HOPELESS = 0.03
-"""Welch's p above which a window is taken as none without a permutation test; the judge has 0.2."""
 SURE = 5.0
 """Standard errors above the level from which on a permutation test is not gone on with."""
 
