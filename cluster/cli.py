@@ -19,6 +19,7 @@ from cluster import (
     commands_queue,  # noqa: F401
     commands_render,  # noqa: F401
     commands_see,  # noqa: F401
+    commands_serve,  # noqa: F401
     commands_submit,  # its commands come with the import
 )
 from cluster.app import EXIT_FAULT, EXIT_INTERRUPTED, EXIT_USER, Dir, Protocol, Set, Spec, app

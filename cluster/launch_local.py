@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cluster import process
-from cluster.launch import ACTIVE, Job, JobStatus, LaunchError, driver_command, last_words, plain
+from cluster.launch import ACTIVE, Job, JobStatus, LaunchError, driver_command, job_of, last_words, plain
 
 if TYPE_CHECKING:
     from cluster.targets import Target
@@ -54,7 +54,8 @@ class LocalLauncher:
     def _start(self, job: Job, logs: Path) -> None:
         from cluster.launched import unpack
 
-        rest = driver_command(job, str(unpack(job.package, logs.parent)))[4:]
+        package = str(unpack(job.package, logs.parent)) if job.package.name else ""  # one begun by hand has none
+        rest = driver_command(job, package)[4:]
         words = [self._python, "-P", "-m", "cluster.launched", str(logs / "driver.exit"), *rest]
         try:
             began = process.detached(words, logs / "driver.log", logs.parent, self._env(job))
@@ -166,9 +167,26 @@ class LocalLauncher:
             raise LaunchError(f"target {self.target.name} does not know {id_}: {known.why}")
         if not (folder / CODE / SPEC).exists():
             raise LaunchError(f"{id_}: what was sent with it is gone from {folder / CODE}: submit its spec again")
-        from cluster.launch import job_of
-
         self.submit(job_of(self.target, id_, folder / CODE))
+
+    def adopt(self, id_: str) -> None:
+        """Start a driver on a sweep that was begun by hand, with the code that Python finds here.
+
+        Raises:
+            LaunchError: there is no such sweep, or it is being driven.
+        """
+        from cluster.folders import is_sweep
+        from sweeps.lease import held
+
+        logs, folder = self._logs(id_), self._folder(id_)
+        if not is_sweep(folder):
+            raise LaunchError(f"target {self.target.name}: nothing of {id_} in {folder.parent}")
+        if held(folder):
+            raise LaunchError(f"{id_} is running")
+        logs.mkdir(exist_ok=True)
+        with _alone(logs / "driver.lock"):
+            if self.status(id_).state not in ACTIVE:
+                self._begin(job_of(self.target, id_, Path()), logs)
 
     def digest(self, id_: str) -> str:  # noqa: ARG002 - of this contract
         """What was sent lies in the folder, unpacked."""

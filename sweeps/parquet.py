@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import io
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
@@ -20,6 +22,39 @@ def encode(table: pa.Table) -> bytes:
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
     return bytes(sink.getvalue())
+
+
+def stream(first: pa.Table, rest: Iterable[pa.Table]) -> Iterator[bytes]:
+    """Tables of one schema as an Arrow IPC stream, in parts as they come."""
+    sink = _Parts()
+    with pa.ipc.new_stream(sink, first.schema) as writer:
+        for table in chain([first], rest):
+            writer.write_table(table)
+            yield sink.taken()
+    yield sink.taken()
+
+
+class _Parts(io.RawIOBase):
+    """Takes what is written until it is asked for."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: object) -> int:
+        self._parts.append(bytes(memoryview(data)))  # type: ignore[arg-type]
+        return len(self._parts[-1])
+
+    def taken(self) -> bytes:
+        found, self._parts = b"".join(self._parts), []
+        return found
+
+
+def read_stream(data: bytes) -> pa.Table:
+    """The table of an Arrow IPC stream."""
+    return pa.ipc.open_stream(data).read_all()
 
 
 def read_file(path: Path) -> pa.Table:

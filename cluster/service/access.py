@@ -14,12 +14,11 @@ from urllib.parse import parse_qs
 from fastapi import Request, Response
 
 from cluster.service.problems import Refused
+from cluster.service.roles import ROLES
 
 if TYPE_CHECKING:
     from cluster.service.tokens import Token, Tokens
 
-ROLES = ("reader", "operator", "admin")
-"""Each may do what those before it may: read; start, stop and queue sweeps; see the audit log and who has tokens."""
 COOKIE = "musweep"
 CSRF_HEADER, CSRF_FIELD = "x-csrf-token", "csrf"
 SESSION_S = 12 * 3600.0
@@ -114,6 +113,27 @@ class Access:
 def _key(cookie: str) -> bytes:
     # The cookie itself is not kept, and is looked up by its hash: no timing tells how much of a guess was right.
     return hashlib.sha256(cookie.encode()).digest()
+
+
+async def login(request: Request, given: str) -> str:
+    """A new session's cookie for a token that was typed into the login page.
+
+    Raises:
+        Refused: 401 for one that does not count; 429 after too many of those.
+    """
+    from anyio import to_thread
+
+    service = request.app.state.service
+    client = request.client.host if request.client else "?"
+    if (wait := service.limits.locked(client)) > 0:
+        raise Refused(429, f"too many wrong tokens: wait {wait:.0f} s", headers={"Retry-After": f"{wait:.0f}"})
+    found = await to_thread.run_sync(service.access.sign_in, given)
+    request.state.audit = {"login": "yes" if found else "refused"}
+    if found is None:
+        service.limits.failed(client)
+        raise Refused(401, "this token opens nothing here: it is mistyped, expired or revoked")
+    request.state.who = found[0]
+    return str(found[1])
 
 
 def set_cookie(request: Request, response: Response, cookie: str) -> None:

@@ -18,10 +18,12 @@ MOST = 500
 """Streams at once."""
 _WAITING = 64
 """Events that a slow client may be behind."""
+_FIRST = 50
+"""Sweeps, the last changed ones, that a new stream is told of at once."""
 
 
 @dataclass(eq=False)
-class _Watcher:
+class Watcher:
     """One open stream."""
 
     sweep: str | None
@@ -50,7 +52,7 @@ class Hub:
 
     def __init__(self, shelf: Shelf, every_s: float = 1.0) -> None:
         self._shelf, self._every_s = shelf, every_s
-        self._watchers: set[_Watcher] = set()
+        self._watchers: set[Watcher] = set()
         self._known: dict[str, Summary] = {}
         self._task: asyncio.Task[None] | None = None
         self._over = False
@@ -68,21 +70,23 @@ class Hub:
         if self._task is not None:
             self._task.cancel()
 
-    async def watch(self, sweep: str | None = None) -> AsyncIterator[bytes]:
-        """The events of one sweep or of all: first how it stands, then every change, until the client leaves.
+    def open(self, sweep: str | None = None) -> Watcher:
+        """A place for a stream of one sweep, or of all.
 
         Raises:
             TooMany: as many streams as there may be are open.
         """
         if len(self._watchers) >= MOST:
             raise TooMany
-        watcher = _Watcher(sweep)
+        return Watcher(sweep)
+
+    async def watch(self, watcher: Watcher) -> AsyncIterator[bytes]:
+        """The events of a stream: first how things stand, then every change, until the client leaves."""
         self._watchers.add(watcher)
         try:
             yield b"retry: 2000\n\n"
-            for summary in await to_thread.run_sync(self._shelf.sweeps):
-                if sweep in (None, summary.id):
-                    yield event("sweep", summary.model_dump_json(), summary.version)
+            found = [s for s in await to_thread.run_sync(self._shelf.sweeps) if watcher.sweep in (None, s.id)]
+            yield b"".join(event("sweep", each.model_dump_json(), each.version) for each in found[:_FIRST])
             if self._task is None or self._task.done():
                 self._task = asyncio.create_task(self._look())
             while not self._over:
@@ -119,7 +123,7 @@ class Hub:
                 if watcher.sweep in (None, id_):
                     self._put(watcher, data)
 
-    def _put(self, watcher: _Watcher, data: bytes) -> None:
+    def _put(self, watcher: Watcher, data: bytes) -> None:
         """Have a client told; of one that does not read the oldest news are dropped."""
         while watcher.waiting.full():
             watcher.waiting.get_nowait()

@@ -13,6 +13,11 @@ from cluster.folders import Folder, UserError
 from sweeps.errors import nearest
 from sweeps.history import Trial
 
+
+class BadQuery(UserError):
+    """A sort or filter that cannot be understood."""
+
+
 COLUMNS: dict[str, Callable[[Trial], Any]] = {
     "number": lambda trial: trial.number,
     "id": lambda trial: trial.number,
@@ -50,7 +55,7 @@ def pick(folder: Folder, sort: str, descending: bool, filter: str) -> Picked:
     """Sort and filter.
 
     Raises:
-        UserError: there is no such column, or a term cannot be understood.
+        BadQuery: there is no such column, or a term cannot be understood.
     """
     names = folder.names_of(folder.history.trials.values())
     key = _column(sort, names)
@@ -73,7 +78,7 @@ def pick(folder: Folder, sort: str, descending: bool, filter: str) -> Picked:
 def _terms(filter: str) -> list[str]:
     terms = filter.split()
     if len(terms) > MOST_TERMS:
-        raise UserError(f"filter: {len(terms)} terms; legal: up to {MOST_TERMS}")
+        raise BadQuery(f"filter: {len(terms)} terms; legal: up to {MOST_TERMS}")
     return terms
 
 
@@ -85,7 +90,7 @@ def _column(name: str, names: list[str]) -> Callable[[Trial], Any]:
         return lambda trial: trial.params.get(plain)
     known = [*COLUMNS, *names]
     close = nearest(name, known)
-    raise UserError(f"no column {name[:60]!r}; legal: {', '.join(known)}{f'; did you mean {close}?' if close else ''}")
+    raise BadQuery(f"no column {name[:60]!r}; legal: {', '.join(known)}{f'; did you mean {close}?' if close else ''}")
 
 
 def _comparable(value: Any) -> tuple[int, Any] | None:

@@ -1,50 +1,29 @@
-"""The one shape of every answer that says no."""
+"""Answers that say no."""
 
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Any
 
-from pydantic import Field
+from starlette.exceptions import HTTPException
 
-from cluster.service.models import Model
-
-
-class Wrong(Model):
-    """One thing wrong with what was sent."""
-
-    key: str
-    """Where, as in search.algorithm or body.target."""
-    problem: str
-    value: Any = None
-    legal: str = ""
+from cluster.service.models import Problem, Wrong
 
 
-class Problem(Model):
-    """Why a request was not done."""
-
-    status: int
-    """The HTTP status."""
-    title: str
-    """The status in words."""
-    detail: str
-    """What is wrong, and what to do."""
-    problems: list[Wrong] = Field(default_factory=list)
-    """Each thing that is wrong with what was sent."""
-
-
-class Refused(Exception):
-    """A request that is not done, and why."""
+class Refused(HTTPException):
+    """A request that is not done, and why. Of FastAPI's own kind, so that it gets through while a body is read."""
 
     def __init__(
         self, status: int, detail: str, problems: list[Wrong] | None = None, headers: dict[str, str] | None = None
     ) -> None:
-        super().__init__(detail)
-        self.status, self.detail, self.problems, self.headers = status, detail, problems or [], headers or {}
+        super().__init__(status, detail, headers)
+        self.problems = problems or []
 
     @property
     def problem(self) -> Problem:
         """As it is sent."""
-        return Problem(
-            status=self.status, title=HTTPStatus(self.status).phrase, detail=self.detail, problems=self.problems
-        )
+        return problem(self.status_code, self.detail, self.problems)
+
+
+def problem(status: int, detail: str, problems: list[Wrong] | None = None) -> Problem:
+    """A refusal as plain data."""
+    return Problem(status=status, title=HTTPStatus(status).phrase, detail=detail, problems=problems or [])
