@@ -36,7 +36,7 @@ OWNERS = {
         "cluster/database.py",
         "cluster/queue*.py",
         "cluster/schedule*.py",
-        "cluster/service/access.py",
+        "cluster/service/tokens.py",
     ),
     "prometheus_client": ("cluster/metrics.py",),
     "pynvml": ("sweeps/usage.py",),

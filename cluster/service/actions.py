@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import signal
 import tempfile
@@ -15,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from cluster.folders import UserError
 from cluster.launch import JobStatus, LaunchError
-from cluster.service.models import Known, Submitted, Wrong
+from cluster.service import looks
+from cluster.service.models import Wrong
+from cluster.service.models_acts import Known, Submitted
 from cluster.service.problems import Refused
 from sweeps.errors import ABSENT, SpecError
 
@@ -28,6 +31,10 @@ PATIENCE_S = 10.0
 """How long a request waits for what it asked for; after that it is told that it is being done."""
 MOST_SPEC = 1_000_000
 """Characters of a spec."""
+_AS_JOBS: dict[str, str] = {
+    "running": "running", "finished": "finished", "out of budget": "finished", "interrupted": "stopped",
+    "cut off": "failed", "failed": "failed", "unreadable": "unknown",
+}  # fmt: skip
 
 
 class Actions:
@@ -126,19 +133,43 @@ class Actions:
         with _checked(spec, overrides, protocol, None) as checked:
             return summary(checked), warnings(checked)
 
+    def keep_spec(
+        self, name: str, spec: str, target: str, overrides: Sequence[str] = (), protocol: str | None = None
+    ) -> str:
+        """Check a spec for a schedule; return the name of a shipped one, or where this one is kept from now on.
+
+        Raises:
+            Refused: it is wrong or names code that the target does not allow, with every problem.
+        """
+        from cluster.submitted import state_folder
+        from sweeps.spec import shipped
+        from sweeps.store import atomic_write
+
+        with _checked(spec, overrides, protocol, self.target(target)):
+            pass
+        if spec.strip() in shipped():
+            return spec.strip()
+        digest = hashlib.sha256(spec.encode()).hexdigest()[:10]
+        path = state_folder().resolve() / "specs" / f"{name}-{digest}.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write(path, spec.encode())
+        return str(path)
+
     # -- stop and resume -----------------------------------------------------------------------------------------
 
     def status(self, id_: str) -> Known:
-        """What its place knows of a sweep.
+        """What its place knows of a sweep; of one that was begun by hand what its folder says.
 
         Raises:
-            UserError: it was not submitted, or its place does not answer.
+            Refused: there is no such sweep.
+            LaunchError: its place does not answer.
         """
         from cluster import submitted
 
         place = self._place(id_)
         if place is None:
-            raise UserError(f"{id_} was not submitted from here; what is known of it is in its folder")
+            state = looks.state_of(looks.look(self.root / id_))
+            return Known(id=id_, state=_AS_JOBS[state], why="" if state in ("running", "finished") else state)
         return _known(submitted.status(id_, place), place.name)
 
     def stop(self, id_: str) -> Known:

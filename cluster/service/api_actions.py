@@ -12,7 +12,7 @@ from fastapi.responses import Response
 
 from cluster.service.access import operator, reader, who_of
 from cluster.service.api import REFUSALS, Id, json_of, service
-from cluster.service.models import Checked, Known, Priority, QueueEntry, QueueState, Submission, Submitted, ToCheck
+from cluster.service.models_acts import Checked, Known, Priority, QueueEntry, QueueState, Submission, Submitted, ToCheck
 
 if TYPE_CHECKING:
     from cluster.queue import Entry, Queue

@@ -12,15 +12,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from cluster.service import audit as audits
 from cluster.service.access import admin, reader, who_of
 from cluster.service.api import REFUSALS, service
-from cluster.service.models import (
-    Audited,
-    Health,
-    PublishedNumber,
-    PublishedTable,
-    TargetInfo,
-    TokenInfo,
-    Version,
-)
+from cluster.service.models_acts import Audited, Health, PublishedNumber, PublishedTable, TargetInfo, TokenInfo, Version
 
 router = APIRouter(responses=REFUSALS)
 may_read, may_rule = [Depends(reader)], [Depends(admin)]

@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from cluster.database import DatabaseBusy
 from cluster.folders import UserError
 from cluster.launch import LaunchError, Unreachable
-from cluster.service import api, api_actions, api_around, pages
+from cluster.service import api, api_actions, api_around, api_schedules, pages
 from cluster.service.access import Access
 from cluster.service.actions import Actions, wrongs
 from cluster.service.audit import Audit
@@ -93,7 +93,7 @@ def create(
 
     app = FastAPI(title="musweep", docs_url=None, redoc_url=None, openapi_url=None, lifespan=life)
     app.state.service = service
-    for each in (api.router, api_actions.router, api_around.router):
+    for each in (api.router, api_actions.router, api_around.router, api_schedules.router):
         app.include_router(each, prefix=API)
     app.include_router(pages.router)
     app.add_middleware(Gate, service=service)
@@ -129,7 +129,13 @@ def _answer_refusals(app: FastAPI) -> None:
         return answer(request, 422, f"{first.key}: {first.problem}", found)
 
     async def user(request: Request, error: Exception) -> Response:
-        status = 404 if isinstance(error, NoSuchSweep) else 422 if isinstance(error, BadQuery) else 409
+        status = (
+            404
+            if isinstance(error, NoSuchSweep) or str(error).startswith("no schedule ")
+            else 422
+            if isinstance(error, BadQuery)
+            else 409
+        )
         if isinstance(error, SpecError):
             return answer(request, 422, str(error), wrongs(error.errors))
         if isinstance(error, Unreachable | DatabaseBusy):
