@@ -69,10 +69,12 @@ class Scheduler:
             late = ", late" if each.late else ""
             self.say(f"{each.sweep}: {each.state}{late}{': ' if each.why else ''}{each.why}")
         known = {each.name: each for each in self.schedules.all()}
+        waiting: set[str] = set()  # schedules of which an earlier firing comes first
         for firing in reversed(self.schedules.firings(states=["due", *ACTIVE], limit=1000)):
-            schedule = known.get(firing.schedule)
-            if schedule is not None:
-                self._step(schedule, firing)
+            if firing.schedule in known and not (firing.state == "due" and firing.schedule in waiting):
+                self._step(known[firing.schedule], firing)
+                if firing.state == "due" and firing.begins <= self.clock():
+                    waiting.add(firing.schedule)
         self._send()
         left = self.schedules.firings(states=["due", *ACTIVE], limit=1000)
         return sum(each.state != "due" or each.begins <= self.clock() for each in left)
