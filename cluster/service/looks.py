@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ from sweeps.history import END_STATES, trial_id
 
 NAME = re.compile(r"\w[\w .+=@,:~-]{0,199}")
 """Of a sweep folder: no separator, and no dot before all others."""
-_END = 65536
-"""Bytes of a journal's end that hold its last line, unless that is a long one, which is no close."""
+_END = 4096
+"""Bytes of a journal's end that hold its last line most often."""
 
 Stamp = tuple[int, int, int]
 
@@ -104,18 +105,23 @@ def spec_of(path: Path) -> dict[str, Any]:
 def _closed(path: Path) -> str | None:
     """The reason of a close at a journal's very end."""
     try:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - _END))
-            lines = file.read().splitlines(keepends=True)
-    except OSError:
-        return None
-    if not lines:
-        return None
-    try:
-        records = journal.scan(lines[-1])[0]
-    except ValueError:
+        records = journal.scan(_last_line(path))[0]
+    except (OSError, ValueError):
         return None
     return str(records[-1].get("reason")) if records and records[-1].get("type") == "close" else None
+
+
+def _last_line(path: Path) -> bytes:
+    """The end of a file from the last line break but one."""
+    with path.open("rb") as file:
+        size, wanted = file.seek(0, os.SEEK_END), _END
+        while True:
+            file.seek(max(0, size - wanted))
+            data = file.read()
+            start = data.rfind(b"\n", 0, max(0, len(data) - 1)) + 1
+            if start or wanted >= size:
+                return data[start:]
+            wanted *= 8
 
 
 def _verdict(path: Path) -> str:
@@ -173,6 +179,7 @@ def told(path: Path, look: Look) -> Summary:
 def counted(folder: Folder, look: Look) -> Summary:
     """A sweep by what its journal says."""
     history = folder.history
+    look = replace(look, closed=history.closed)
     states = history.tally.by_state()
     best = history.tally.best(str(folder.spec.get("mode") or "min"))
     return _made(folder.path, look).model_copy(

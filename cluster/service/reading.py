@@ -51,7 +51,8 @@ class _Kept:
         self.look: Look | None = None
         self.looked = self.read_at = -1e9
         self.summary: Summary | None = None
-        self.version = 0
+        self.told = False
+        """Whether the summary is what the driver told, the journal not being read."""
         self.made: OrderedDict[Any, Any] = OrderedDict()
         """Views of this version, by what was asked."""
 
@@ -120,25 +121,27 @@ class Shelf:
     def _summary(self, id_: str, until: float) -> Summary:
         kept = self._entry(id_)
         with kept.lock:
-            now = kept.summary is not None and not (kept.summary.reading and kept.reader is not None)
-            if kept.summary is not None and now and time.monotonic() - kept.looked < self._fresh_s:
+            behind = kept.told and kept.reader is not None
+            if kept.summary is not None and not behind and time.monotonic() - kept.looked < self._fresh_s:
                 return kept.summary
             look, before = looks.look(kept.path, kept.look), kept.look
             kept.looked = time.monotonic()
-            if kept.summary is None or look != before or kept.summary.reading:
+            if kept.summary is None or look != before or kept.summary.reading or behind:
                 kept.summary, kept.look = self._summed(kept, look, until), look
             return kept.summary
 
     def _summed(self, kept: _Kept, look: Look, until: float) -> Summary:
         if look.error:
             return looks.unreadable(kept.path, look)
-        told = bool(look.status.get("trials"))
+        kept.told = False
         if kept.reader is None and look.size > _LARGE:
-            if told:
+            kept.told = True
+            if look.status.get("trials"):
                 return looks.told(kept.path, look)
             if time.monotonic() > until or look.size > 10 * _LARGE:
                 self._read_behind(kept.path.name)
                 return looks.told(kept.path, look).model_copy(update={"reading": True})
+            kept.told = False
         try:
             return looks.counted(self._folder(kept), look)
         except (ValueError, KeyError, TypeError, OSError, UserError) as error:
@@ -203,7 +206,6 @@ class Shelf:
         spec = looks.spec_of(kept.path)
         if changed or kept.folder is None or kept.folder.history is not reader.history or kept.folder.spec != spec:
             kept.made.clear()
-            kept.version += 1
             kept.folder = Folder(kept.path, spec, reader.history)
         kept.reader, kept.read_at = reader, time.monotonic()
         self._make_room(kept)
