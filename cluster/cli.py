@@ -18,6 +18,7 @@ from cluster import (
     commands_keep,  # noqa: F401
     commands_queue,  # noqa: F401
     commands_render,  # noqa: F401
+    commands_schedule,  # noqa: F401
     commands_see,  # noqa: F401
     commands_serve,  # noqa: F401
     commands_submit,  # its commands come with the import

@@ -21,23 +21,12 @@ from cluster import schedule_tables as tables
 from cluster import schedule_times
 from cluster.database import PATIENCE_S, Database
 from cluster.folders import UserError
-from cluster.schedule_rules import (
-    ACTIVE,
-    CATCH_UPS,
-    NAME,
-    OVERLAPS,
-    STATES,
-    WHENS,
-    Firing,
-    Schedule,
-    firing,
-    step,
-    tick,
+from cluster.schedule_rules import ACTIVE, CATCH_UPS, NAME, OVER, OVERLAPS, STATES, WHENS, Firing, Schedule, firing, step, tick,
 )
 from cluster.schedule_tables import SCHEDULES, ScheduleError
 from sweeps.errors import nearest
 
-__all__ = ["ACTIVE", "STATES", "Firing", "Message", "Schedule", "ScheduleError", "Schedules", "check"]
+__all__ = ["ACTIVE", "OVER", "STATES", "Firing", "Message", "Schedule", "ScheduleError", "Schedules", "check"]
 
 CLAIM_S = 120.0
 """After which a step that a scheduler began is another's to do: longer than any step takes."""

@@ -14,6 +14,7 @@ from cluster.schedule_rules import Firing, Schedule
 
 if TYPE_CHECKING:
     from cluster.launch import JobStatus
+    from cluster.schedule import Schedules
     from cluster.targets import Target
     from sweeps.nights import Night
 
@@ -88,21 +89,15 @@ class Sweeps:
         with _there(schedule):
             submitted.resume(firing.sweep, place(schedule))
 
-    def judge(self, schedule: Schedule, firing: Firing, past: Sequence[Firing]) -> Judged:  # noqa: ARG002 - of the contract
-        """Judge by `sweeps.nights` if the spec says how; else a night is ok that came to its end."""
+    def judge(self, schedule: Schedule, firing: Firing, past: Sequence[Firing]) -> Judged:  # noqa: ARG002 - of `Work`
+        """Judge by `sweeps.nights`, and leave night.json in the sweep's folder."""
         from cluster import folders
         from sweeps import nights
 
         folder = folders.find(Path(firing.folder))
-        read = folders.read(folder)
-        if not read.spec.get("night"):
-            best = next(iter(read.ranked()), None)
-            if best is None:
-                return Judged("broken", f"{firing.sweep}: no trial came to its end")
-            return Judged("ok", f"{firing.sweep} finished: best {read.objective} {best.objective:.4g}")
         night = nights.judge(folder, nights_of(past), firing.at)
         nights.write(folder, night)
-        return Judged(night.result, night.sentence, night.event, json.dumps(night.to_json()))
+        return Judged(night.result, night.sentence, night.event, json.dumps(night.to_dict()))
 
     def picture(self, done: Sequence[Firing]) -> bytes | None:
         """The strip chart."""
@@ -116,7 +111,34 @@ def nights_of(done: Sequence[Firing]) -> list[Night]:
     """The nights of firings that have numbers, in their order."""
     from sweeps.nights import Night
 
-    return [Night.from_json(json.loads(each.night)) for each in done if each.night]
+    return [Night.from_dict(json.loads(each.night)) for each in done if each.night]
+
+
+def accepted(schedules: Schedules, name: str, sweep: str | None = None) -> Firing:
+    """Note that a person says a night's results are right, in its folder too if that is seen from here.
+
+    Raises:
+        ScheduleError: there is no such schedule.
+        UserError: no such night was judged, or it has no results.
+    """
+    from cluster import folders
+    from sweeps import nights
+
+    schedules.get(name)
+    done = schedules.firings(name, 1000, ["done"])
+    found = next((each for each in done if each.night and sweep in (None, each.sweep)), None)
+    if found is None:
+        known = ", ".join(each.sweep for each in done[:5] if each.night) or "none"
+        raise UserError(f"schedule {name}: no night {sweep or ''} was judged; the last ones are: {known}")
+    night = nights_of([found])[0]
+    if not night.sound:
+        raise UserError(f"{found.sweep} is broken: there are no results to accept")
+    night = nights.accept(night)
+    with contextlib.suppress(UserError, OSError):  # the folder may be on another machine, or gone
+        nights.write(folders.find(Path(found.folder)), night)
+    after = schedules.change(found, lambda _there: {"night": json.dumps(night.to_dict())})
+    assert after is not None
+    return after
 
 
 def place(schedule: Schedule) -> Target:
