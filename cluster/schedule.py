@@ -21,7 +21,19 @@ from cluster import schedule_tables as tables
 from cluster import schedule_times
 from cluster.database import PATIENCE_S, Database
 from cluster.folders import UserError
-from cluster.schedule_rules import ACTIVE, CATCH_UPS, NAME, OVER, OVERLAPS, STATES, WHENS, Firing, Schedule, firing, step, tick,
+from cluster.schedule_rules import (
+    ACTIVE,
+    CATCH_UPS,
+    NAME,
+    OVER,
+    OVERLAPS,
+    STATES,
+    WHENS,
+    Firing,
+    Schedule,
+    firing,
+    step,
+    tick,
 )
 from cluster.schedule_tables import SCHEDULES, ScheduleError
 from sweeps.errors import nearest
