@@ -70,13 +70,13 @@ def standing(schedule: Schedule, firings: Sequence[Firing], now: float) -> tuple
     return word(last), last.sentence or last.why
 
 
-def show_all(rows: Iterable[tuple[Schedule, Sequence[Firing]]], out: Console) -> None:
+def show_all(rows: Iterable[tuple[Schedule, Sequence[Firing]]], out: Console, now: float | None = None) -> None:
     """A line for each schedule: when it is due, how it stands."""
     from rich.text import Text
 
     from cluster.show import table
 
-    now = time.time()
+    now = time.time() if now is None else now
     made = table("schedule", "when", "next", "last", "in words")
     for schedule, firings in rows:
         result, sentence = standing(schedule, firings, now)
@@ -89,11 +89,11 @@ def show_all(rows: Iterable[tuple[Schedule, Sequence[Firing]]], out: Console) ->
     out.print(made)
 
 
-def show_one(schedule: Schedule, firings: Sequence[Firing], out: Console) -> None:
+def show_one(schedule: Schedule, firings: Sequence[Firing], out: Console, now: float | None = None) -> None:
     """All that a schedule says, and when it is due next."""
     from rich.text import Text
 
-    now = time.time()
+    now = time.time() if now is None else now
     lines = [
         ("due", f"{schedule.cron}  {schedule_times.words(schedule.cron)}, {schedule.zone}"),
         ("spec", " ".join([schedule.spec, *(f"--set {each}" for each in schedule.overrides)])),

@@ -1,0 +1,42 @@
+import configparser
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cluster import schedule_units as units
+from cluster.folders import UserError
+
+IMAGE = "registry.example/musweep:1"
+
+
+def test_the_unit_lets_sweeps_outlive_it() -> None:
+    text = units.systemd(Path("/srv/100% mine"))
+    service, timer = text.split("# ~/.config/systemd/user/musweep-scheduler.timer")
+    read = configparser.ConfigParser(interpolation=None, comment_prefixes=("#",))
+    read.optionxform = str  # type: ignore[assignment,method-assign]
+    read.read_string(service)
+    assert read["Service"]["KillMode"] == "process"  # else systemd ends the drivers that a look has started
+    assert read["Service"]["WorkingDirectory"] == "/srv/100%% mine"
+    assert read["Service"]["ExecStart"].endswith("-m cluster.cli scheduler --once")
+    read.read_string(timer)
+    assert read["Timer"]["OnCalendar"] == "minutely"
+
+
+def test_the_cronjob_looks_every_minute_one_at_a_time_and_keeps_secrets_elsewhere() -> None:
+    made = yaml.safe_load(units.kubernetes(IMAGE, "musweep", "ml", "sweeps", "/shared"))
+    spec = made["spec"]
+    assert (spec["schedule"], spec["concurrencyPolicy"]) == ("* * * * *", "Forbid")
+    pod = spec["jobTemplate"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert container["command"][-2:] == ["scheduler", "--once"]
+    assert container["envFrom"] == [{"secretRef": {"name": "musweep"}}]
+    assert "env" not in container
+    assert container["volumeMounts"] == [{"name": "shared", "mountPath": "/shared"}]
+    assert pod["volumes"][0]["persistentVolumeClaim"] == {"claimName": "sweeps"}
+    assert pod["securityContext"]["runAsNonRoot"] is True
+
+
+def test_a_volume_needs_a_place() -> None:
+    with pytest.raises(UserError, match="--claim and --storage together"):
+        units.kubernetes(IMAGE, "musweep", claim="sweeps")
