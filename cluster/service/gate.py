@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from anyio import move_on_after, to_thread
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import cookie_parser
 from starlette.responses import JSONResponse
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 SAFE = ("GET", "HEAD", "OPTIONS")
 MOST_BODY = 5_000_000
 """Bytes that a request may carry."""
+DRAIN_S = 5.0
 _CLIENTS = 10_000
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(?::(\d{1,5}))?")
 
@@ -127,6 +129,7 @@ class Gate:
         try:
             refused = await self._look(scope, headers, client, state)
             if refused is not None:
+                await _drain(receive)
                 answer = JSONResponse(
                     refused.problem.model_dump(), refused.status_code, refused.headers, "application/problem+json"
                 )
@@ -150,8 +153,6 @@ class Gate:
         return _slower(wait) if wait else None
 
     async def _who(self, headers: Headers) -> Who:
-        from anyio import to_thread
-
         access = self._service.access
         cookie = cookie_parser(headers.get("cookie", "")).get(COOKIE, "")
         given = headers.get("authorization", "")
@@ -202,6 +203,17 @@ def _size(headers: Headers) -> Refused | None:
     if given.isdecimal() and int(given) > MOST_BODY:
         return Refused(413, f"a request of {given[:20]} bytes; legal: up to {MOST_BODY}")
     return None
+
+
+async def _drain(receive: Receive) -> None:
+    """Take what a refused client still sends, so that it comes to read why; not for ever."""
+    got = 0
+    with move_on_after(DRAIN_S):
+        while got < 4 * MOST_BODY:
+            message = await receive()
+            got += len(message.get("body", b""))
+            if not message.get("more_body"):
+                return
 
 
 def _slower(wait: float) -> Refused:
