@@ -19,7 +19,7 @@ from sweeps.history import Trial
 
 WIDTH, HEIGHT = 480, 320
 LEFT, RIGHT, TOP, BOTTOM = 58, 22, 12, 44
-MOST_CURVES, MOST_POINTS, MOST_MARKS = 80, 24, 500
+MOST_CURVES, MOST_POINTS, MOST_MARKS, FEW = 80, 24, 500, 80
 STEPS = len(VIRIDIS)
 Point = tuple[float, float]
 
@@ -45,18 +45,20 @@ class Frame:
     height: int = HEIGHT
     left: int = LEFT
     marks: list[str] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+    """Drawn below the marks, and cut off where they leave the plot."""
 
-    def at(self, x: float, y: float) -> Point:
-        """Where a pair of positions lies, kept within an axis' length of the plot."""
-        across, up = _share(x, self.x), _share(y, self.y)
+    def at(self, x: float, y: float, beyond: float = 0.0) -> Point:
+        """Where a pair of positions lies, at most so many axes' lengths beyond the plot."""
+        across, up = _share(x, self.x, beyond), _share(y, self.y, beyond)
         right, bottom = self.width - RIGHT, self.height - BOTTOM
         return self.left + across * (right - self.left), bottom - up * (bottom - TOP)
 
     def line(self, points: Iterable[Point], kind: str, title: str = "") -> None:
         """A line through pairs of positions."""
-        placed = [self.at(x, y) for x, y in points]
+        placed = [self.at(x, y, 2.0) for x, y in points]
         way = " ".join(f"{x:.1f},{y:.1f}" for x, y in placed)
-        self.marks.append(f'<polyline class="{kind}" points="{way}">{_title(title)}</polyline>')
+        self.lines.append(f'<polyline class="{kind}" points="{way}">{_title(title)}</polyline>')
 
     def mark(self, x: float, y: float, shape: str, size: float, kind: str, title: str = "") -> None:
         """A mark at a pair of positions; for shapes see `symbol`."""
@@ -74,7 +76,10 @@ class Frame:
 
     def svg(self) -> str:
         """The whole plot."""
-        return picture(self.width, self.height, self.label, "".join([*self._axes(), *self.marks]))
+        box = f"{self.left} {TOP} {self.width - RIGHT - self.left} {self.height - BOTTOM - TOP}"
+        x, y, width, height = box.split()
+        inside = f'<svg x="{x}" y="{y}" width="{width}" height="{height}" viewBox="{box}">{"".join(self.lines)}</svg>'
+        return picture(self.width, self.height, self.label, "".join([*self._axes(), inside, *self.marks]))
 
     def _axes(self) -> list[str]:
         right, bottom = self.width - RIGHT, self.height - BOTTOM
@@ -115,9 +120,9 @@ def _title(words: str) -> str:
     return f"<title>{escape(words)}</title>" if words else ""
 
 
-def _share(place: float, axis: Axis) -> float:
+def _share(place: float, axis: Axis, beyond: float) -> float:
     length = axis.high - axis.low or 1.0
-    return min(1.0, max(0.0, (place - axis.low) / length))
+    return min(1.0 + beyond, max(-beyond, (place - axis.low) / length))
 
 
 def symbol(x: float, y: float, shape: str, size: float, kind: str, title: str = "") -> str:
@@ -199,8 +204,7 @@ def curves(view: View) -> str:
             trial, points = by_number[leader]
             words = f"{trial.id}, {view.metric} {number(view.value(trial))}: {view.described(trial)}"
             made.line(_placed(points, scale), f"lead k{place}", words)
-            update, value = points[-1]
-            made.mark(update, scale.place(value), SHAPES[place], 3.6, f"end k{place}", words)
+            made.mark(*_placed(points, scale)[-1], SHAPES[place], 3.6, f"end k{place}", words)
     return made.svg()
 
 
@@ -245,7 +249,8 @@ def _said_of_curves(view: View, count: int) -> str:
 def _placed(points: Sequence[tuple[int, float]], scale: Scale) -> list[Point]:
     step = max(1, math.ceil(len(points) / MOST_POINTS))
     kept = [*points[::step], *([points[-1]] if (len(points) - 1) % step else [])]
-    return [(float(update), scale.place(value)) for update, value in kept]
+    there = [(update, value) for update, value in kept if value > 0 or not scale.log]  # a diverging score may be 0
+    return [(float(update), scale.place(value)) for update, value in there]
 
 
 def _some(trials: Sequence[Trial], most: int) -> list[Trial]:
@@ -294,6 +299,7 @@ def _facet(view: View, name: str, trials: Sequence[Trial], params: tuple[Param, 
             continue
         value = view.value(trial)
         shape, size = MARKS.get(trial.state, ("circle", 3.0))
+        size *= 1.0 if len(trials) <= FEW else 0.75
         kind = "lost" if value is None or scale is None else f"v v{_step(value, scale, view.mode)}"
         result = trial.state if value is None else f"{view.metric} {number(value)}, {trial.state}"
         made.mark(across, up, shape, size, kind, f"{trial.id}: {result}; {view.described(trial)}")

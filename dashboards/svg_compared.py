@@ -127,7 +127,7 @@ def strip(nights: Sequence[Mark], name: str, width: int = 480, height: int = STR
         if scale is None or value is None or not math.isfinite(value):
             return floor - 7
         low, high = scale.span
-        return floor - 8 - (scale.place(value) - low) / (high - low) * (floor - 18)
+        return floor - 8 - (scale.place(value) - low) / (high - low) * (floor - 30)
 
     placed = [(18 + i * step if len(nights) > 1 else width / 2, up(night.value)) for i, night in enumerate(nights)]
     parts = [f'<path class="axis" d="M4 {floor + 3}H{width - 4}"/>']
@@ -141,9 +141,14 @@ def strip(nights: Sequence[Mark], name: str, width: int = 480, height: int = STR
             parts.append(f'<path class="span r-{night.result}" d="M{x:.1f} {up(night.low):.1f}V{up(night.high):.1f}"/>')
         shape = NIGHT_SHAPES.get(night.result, "ring")
         parts.append(symbol(x, y, shape, 5.2, f"night r-{night.result or 'none'}", f"{night.day}: {night.words}"))
-    every = max(1, math.ceil(len(nights) / 6))
+    if scale is not None and nights[-1].value is not None:
+        x, y = placed[-1]
+        words = f"{number(nights[-1].value)}×"
+        parts.append(f'<text class="tick right" x="{x + 12:.1f}" y="{max(12.0, y - 12):.1f}">{words}</text>')
+    every = max(1, math.ceil(len(nights) / 5))
     for i in range(len(nights) - 1, -1, -every):
         x = min(max(placed[i][0], 30), width - 30)
         parts.append(f'<text class="tick mid" x="{x:.1f}" y="{height - 5}">{escape(nights[i].day)}</text>')
     last = nights[-1]
-    return picture(width, height, f"{name}: {len(nights)} nights, the last {last.day}: {last.words}", "".join(parts))
+    label = f"{name}: {len(nights)} {'nights' if nights[1:] else 'night'}, the last {last.day}: {last.words}"
+    return picture(width, height, label, "".join(parts), "plot strip" if width <= WIDTH else "plot wide-strip")

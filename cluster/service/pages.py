@@ -96,7 +96,10 @@ def report(request: Request, id_: str, _who: Annotated[Who, Depends(reader)]) ->
 @router.get("/sweeps/{id_}/stop")
 def ask_stop(request: Request, id_: str, _who: Annotated[Who, Depends(operator)]) -> Response:
     """Whether it is really to be stopped."""
-    return html(request, "stop.html", summary=_shelf(request).summary(id_))
+    summary = _shelf(request).summary(id_)
+    if summary.state != "running":
+        raise Refused(409, f"{id_} does not run: it is {summary.state}")
+    return html(request, "stop.html", summary=summary)
 
 
 @router.get("/sweeps/{id_}/trials/{number}")
@@ -203,6 +206,4 @@ def refused(request: Request, status: int, words: str) -> Response:
 
         here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
         return RedirectResponse(f"/login?next={quote(here, safe='')}" if here != "/" else "/login", 303)
-    return html(
-        request, "error.html", status, title=TITLES.get(status, "This did not work"), words=words, status=status
-    )
+    return html(request, "error.html", status, title=TITLES.get(status, "This did not work"), words=words, code=status)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 
 router = APIRouter(include_in_schema=False)
 NIGHTS, HISTORY, NEXT = 30, 100, 3
+PATIENCE_S, FRESH_S = 5.0, 2.0
 UNSOUND = ("worse", "broken", "missed")
 LOST = ("cut off", "failed", "unreadable")
 RECENT_S = 7 * 86_400.0
@@ -58,10 +62,18 @@ class Line:
     strip: str
 
 
-def schedules_of(request: Request) -> Schedules | None:
-    """The schedules that this service knows; None if it has none."""
-    found: Schedules | None = getattr(request.app.state.service, "schedules", None)
-    return found
+def schedules() -> Schedules:
+    """Those of this user, or of $MUSWEEP_DATABASE."""
+    from cluster.submitted import state_folder
+
+    return _opened(os.environ.get("MUSWEEP_DATABASE") or f"sqlite:///{state_folder() / 'schedules.db'}")
+
+
+@lru_cache(4)
+def _opened(url: str) -> Schedules:
+    from cluster.schedule import Schedules
+
+    return Schedules(url, PATIENCE_S)
 
 
 def word_of(firing: Firing) -> str:
@@ -124,11 +136,37 @@ def coming(schedule: Schedule, now: float, count: int = NEXT) -> list[float]:
     return list(islice(schedule_times.due(schedule.cron, schedule.zone, now), count))
 
 
-def _lines(request: Request, there: set[str], now: float) -> list[Line]:
-    found = schedules_of(request)
-    if found is None:
-        return []
-    return [line(each, found.firings(each.name, NIGHTS), there, now) for each in found.all()]
+class _Kept:
+    """What was told of the schedules last, for all who ask within `FRESH_S`."""
+
+    def __init__(self) -> None:
+        self.turn, self.at, self.key = threading.Lock(), -FRESH_S, ("", frozenset[str]())
+        self.lines: list[Line] = []
+
+    def get(self, there: frozenset[str], now: float) -> list[Line]:
+        found = schedules()
+        with self.turn:
+            key = (str(found.database.url), there)
+            if key != self.key or time.monotonic() - self.at > FRESH_S:
+                self.lines = [line(each, found.firings(each.name, NIGHTS), there, now) for each in found.all()]
+                self.key, self.at = key, time.monotonic()
+            return list(self.lines)
+
+    def forget(self) -> None:
+        self.at = -FRESH_S
+
+
+_kept = _Kept()
+
+
+def _lines(there: set[str], now: float) -> tuple[list[Line], str]:
+    """All schedules, and why they cannot be told of, if so: other pages and sweeps do without them."""
+    from cluster.schedule import ScheduleError
+
+    try:
+        return _kept.get(frozenset(there), now), ""
+    except ScheduleError as error:
+        return [], f"The schedules cannot be read: {error}"
 
 
 def headline(lines: Sequence[Line]) -> tuple[str, str]:
@@ -143,13 +181,15 @@ def headline(lines: Sequence[Line]) -> tuple[str, str]:
         fine = len(nights) - running
         if not fine:
             return "running", "Tonight's sweeps are running."
-        whole = "The last night was fine" if len(nights) == 1 else f"All {fine} nights were fine"
+        whole = "The last night was fine" if len(nights) == 1 else f"All {fine} schedules were fine"
         return "ok", f"{whole}{still}."
     names = ", ".join(f"{each.name} is {each.last.word}" for each in bad[:3] if each.last)
     rest = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
     verb = "needs" if len(bad) == 1 else "need"
+    if len(nights) == 1:
+        return bad[0].last.word if bad[0].last else "broken", f"The last night needs a look: {names}."
     word = "broken" if any(each.last and each.last.word != "worse" for each in bad) else "worse"
-    return word, f"{len(bad)} of {len(nights)} {verb} a look: {names}{rest}{still}."
+    return word, f"{len(bad)} of {len(nights)} schedules {verb} a look: {names}{rest}{still}."
 
 
 def attention(every: Sequence[Summary], now: float) -> list[tuple[Summary, str]]:
@@ -171,9 +211,9 @@ def attention(every: Sequence[Summary], now: float) -> list[tuple[Summary, str]]
 def home(request: Request, _who: Annotated[Who, Depends(reader)]) -> Response:
     """What happened last night."""
     now, every = time.time(), request.app.state.service.shelf.sweeps()
-    lines = _lines(request, {each.id for each in every}, now)
+    lines, trouble = _lines({each.id for each in every}, now)
     lines.sort(key=lambda each: (each.last is None or each.last.word not in UNSOUND, each.name))
-    word, sentence = headline(lines)
+    word, sentence = ("broken", trouble) if trouble else headline(lines)
     return html(
         request, "home.html", lines=lines, word=word, sentence=sentence, wanting=attention(every, now)[:20],
         running=[each for each in every if each.state == "running"][:20],
@@ -182,20 +222,25 @@ def home(request: Request, _who: Annotated[Who, Depends(reader)]) -> Response:
 
 
 @router.get("/schedules")
-def schedules(request: Request, _who: Annotated[Who, Depends(reader)]) -> Response:
+def all_schedules(request: Request, _who: Annotated[Who, Depends(reader)]) -> Response:
     """All schedules."""
     there = {each.id for each in request.app.state.service.shelf.sweeps()}
-    return html(request, "schedules.html", lines=_lines(request, there, time.time()), events="/api/v1/events")
+    lines, trouble = _lines(there, time.time())
+    return html(request, "schedules.html", lines=lines, trouble=trouble, events="/api/v1/events")
 
 
-def _one(request: Request, name: str) -> tuple[Schedules, Schedule]:
-    found = schedules_of(request)
-    named = None if found is None else next((each for each in found.all() if each.name == name), None)
-    if found is None or named is None:
-        names = [] if found is None else [each.name for each in found.all()]
-        have = f"there are: {', '.join(names)}" if names else "there is none yet: musweep schedule add makes one"
-        raise Refused(404, f"no schedule {name[:60]!r}; {have}")
-    return found, named
+def _one(name: str) -> Schedule:
+    """A schedule by its name.
+
+    Raises:
+        Refused: there is none.
+    """
+    from cluster.schedule import ScheduleError
+
+    try:
+        return schedules().get(name)
+    except ScheduleError as error:
+        raise Refused(404, str(error)) from None
 
 
 @router.get("/schedules/{name}")
@@ -203,7 +248,7 @@ def schedule(request: Request, name: str, who: Annotated[Who, Depends(reader)]) 
     """One schedule: when it is due, what came of it."""
     from cluster import schedule_times
 
-    found, one = _one(request, name)
+    found, one = schedules(), _one(name)
     now, there = time.time(), {each.id for each in request.app.state.service.shelf.sweeps()}
     firings = found.firings(name, HISTORY)
     return html(
@@ -218,7 +263,7 @@ def schedule(request: Request, name: str, who: Annotated[Who, Depends(reader)]) 
 @router.post("/schedules/{name}/{act}")
 def tell(request: Request, name: str, act: str, _who: Annotated[Who, Depends(operator)]) -> Response:
     """Pause, resume or run a schedule now."""
-    found, one = _one(request, name)
+    found, one = schedules(), _one(name)
     if act not in ("pause", "resume", "run"):
         raise Refused(404, f"{act[:40]!r} cannot be done to a schedule; legal: pause, resume, run")
     request.state.audit = {"schedule": one.name}
@@ -226,4 +271,5 @@ def tell(request: Request, name: str, act: str, _who: Annotated[Who, Depends(ope
         found.run_now(one.name)
     else:
         (found.pause if act == "pause" else found.resume)(one.name)
+    _kept.forget()
     return RedirectResponse(f"/schedules/{name}", 303)

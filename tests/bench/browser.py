@@ -9,7 +9,7 @@ import json
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +29,35 @@ FIND = """
 """
 
 
+def _console(told: dict[str, Any]) -> str:
+    words = " ".join(str(each.get("value", each.get("description", ""))) for each in told["args"])
+    return f"console: {words}" if told["type"] in ("error", "assert") else ""
+
+
+def _logged(told: dict[str, Any]) -> str:
+    entry = told["entry"]
+    return f"log: {entry['text']} {entry.get('url', '')}" if entry["level"] == "error" else ""
+
+
+def _lost(told: dict[str, Any]) -> str:
+    return "" if told.get("canceled") else f"request: {told['errorText']}"
+
+
+FAULTS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "Runtime.consoleAPICalled": _console,
+    "Runtime.exceptionThrown": lambda told: f"exception: {told['exceptionDetails'].get('text')}",
+    "Log.entryAdded": _logged,
+    "Network.loadingFailed": _lost,
+}
+"""What the browser tells of, and how it is told on; empty if it is no fault."""
+
+
 class Page:
     """A tab. Selectors are CSS's, times are in seconds."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, socket: Any) -> None:
         self._loop, self._socket, self._number = loop, socket, 0
+        self._heard: list[dict[str, Any]] = []
 
     def send(self, method: str, **params: Any) -> Any:
         """One command and its answer.
@@ -48,10 +72,24 @@ class Page:
         await self._socket.send_json({"id": self._number, "method": method, "params": params})
         while True:
             answer = json.loads((await self._socket.receive()).data)
+            if answer.get("method") in FAULTS:
+                self._heard.append(answer)
             if answer.get("id") == self._number:
                 if "error" in answer:
                     raise RuntimeError(f"{method}: {answer['error']}")
                 return answer["result"]
+
+    def listen(self) -> None:
+        """Note from now on what goes wrong: errors on the console, exceptions, requests that fail."""
+        for domain in ("Runtime", "Log", "Network"):
+            self.send(f"{domain}.enable")
+
+    def faults(self) -> list[str]:
+        """What went wrong since this was asked last."""
+        self.evaluate("0")  # what has come in by now is read with its answer
+        found = [words for told in self._heard if (words := FAULTS[told["method"]](told["params"]))]
+        self._heard.clear()
+        return found
 
     def evaluate(self, code: str) -> Any:
         """The value of a JavaScript expression, of a promise what it came to."""
