@@ -238,9 +238,12 @@ class Sweeps(Collector):
 
 
 def registry(root: Path, queue: str | None = None) -> CollectorRegistry:
-    """A registry with the metrics of a folder of sweeps and no others."""
+    """A registry with the metrics of a folder of sweeps and of this user's schedules, and no others."""
+    from cluster.metrics_nights import Nights
+
     made = CollectorRegistry()
     made.register(Sweeps(root, queue))
+    made.register(Nights())
     return made
 
 
