@@ -50,6 +50,10 @@ class Actions:
         self._doing: dict[tuple[str, str], Future[JobStatus]] = {}
         self._turn = threading.Lock()
 
+    def begin(self) -> None:
+        """Be ready for work, also after `close`."""
+        self._pool = ThreadPoolExecutor(4, "action")
+
     def close(self) -> None:
         """Begin nothing any more."""
         self._pool.shutdown(wait=False, cancel_futures=True)
@@ -273,6 +277,8 @@ def _checked(spec: str, overrides: Sequence[str], protocol: str | None, to: Targ
 
     if len(spec) > MOST_SPEC:
         raise Refused(413, f"a spec of {len(spec)} characters; legal: up to {MOST_SPEC}")
+    if spec != spec.encode("utf-8", "replace").decode():
+        raise Refused(422, "spec: this is not text in UTF-8")
     text = specs.shipped()[spec.strip()].read_text(encoding="utf-8") if spec.strip() in specs.shipped() else spec
     try:
         _refuse_code(text, overrides, protocol, to)

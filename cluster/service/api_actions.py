@@ -24,7 +24,7 @@ EntryId = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$", des
 
 def text_of(spec: str | dict[str, Any]) -> str:
     """A spec as text; JSON is YAML, too."""
-    return spec if isinstance(spec, str) else json.dumps(spec)
+    return spec if isinstance(spec, str) else json.dumps(spec, ensure_ascii=False)
 
 
 @router.post("/check", response_model=Checked, dependencies=may_read, tags=["sweeps"])

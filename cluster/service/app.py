@@ -87,6 +87,8 @@ def create(
 
     @asynccontextmanager
     async def life(_app: FastAPI) -> AsyncIterator[None]:
+        service.actions.begin()
+        service.hub.begin()
         yield
         service.hub.close()
         service.actions.close()

@@ -62,6 +62,10 @@ class Hub:
         """Open streams."""
         return len(self._watchers)
 
+    def begin(self) -> None:
+        """Let streams be open, also after `close`."""
+        self._over, self._task = False, None
+
     def close(self) -> None:
         """End all streams; from the event loop's thread."""
         self._over = True

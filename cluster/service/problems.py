@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from http import HTTPStatus
+from typing import Any
 
 from starlette.exceptions import HTTPException
 
@@ -25,5 +26,14 @@ class Refused(HTTPException):
 
 
 def problem(status: int, detail: str, problems: list[Wrong] | None = None) -> Problem:
-    """A refusal as plain data."""
-    return Problem(status=status, title=HTTPStatus(status).phrase, detail=detail, problems=problems or [])
+    """A refusal as plain data, whatever was sent being text that can be sent back."""
+    found = [
+        Wrong(key=_sound(each.key), problem=_sound(each.problem), value=_sound(each.value), legal=_sound(each.legal))
+        for each in problems or []
+    ]
+    return Problem(status=status, title=HTTPStatus(status).phrase, detail=_sound(detail), problems=found)
+
+
+def _sound(value: Any) -> Any:
+    """Text without halves of characters, which JSON can name and UTF-8 cannot hold."""
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value

@@ -99,7 +99,7 @@ class Shelf:
 
     def _names(self) -> list[str]:
         inside = self.root.iterdir() if self.root.is_dir() else ()
-        return [path.name for path in inside if path.name[0] != "." and path.is_dir() and is_sweep(path)]
+        return [path.name for path in inside if looks.NAME.fullmatch(path.name) and is_sweep(path)]
 
     def summary(self, id_: str) -> Summary:
         """One sweep in a line; of the same moment as the list.
