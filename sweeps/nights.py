@@ -152,13 +152,13 @@ def _compared(
 def _in_course(night: Night, past: list[Night]) -> Night:
     """The night with since when its state lasts, and the name of its event."""
     last = past[-1] if past else None
+    lasts = last is not None and last.result == night.result and not last.accepted
+    begun = last.since if last is not None and lasts else night.at
     if night.result == "ok":
-        begun = last.since if last is not None and last.result == "ok" else night.at
         return replace(night, since=begun, event="")
-    if (same := _same_event(night, past)) is not None:
-        begun = last.since if last is not None and last.result == night.result else night.at
-        return replace(night, since=begun, event=same.event)
-    return replace(night, since=night.at, event=f"{night.result}:{night.sweep}:{night.at:.0f}")
+    same = _same_event(night, past)
+    event = same.event if same is not None else f"{night.result}:{night.sweep}:{night.at:.0f}"
+    return replace(night, since=begun, event=event)
 
 
 def _same_event(night: Night, past: list[Night]) -> Night | None:

@@ -80,12 +80,12 @@ def judged(
         return found | known | {"sentence": known["sentence"] + against}
     begun = max((night.restart for night in nights if night.restart is not None), default=-math.inf)
     after = [night for night in nights[rules.reference :] if night.at >= begun]
-    shifts = tests(reference, after)
+    shifts = shifts_of(reference, after)
     alarm = _alarm(shifts)
     if alarm is not None and (restart := _over(alarm, after, past)) is not None:
         after = [night for night in after if night.at >= restart]
         found["restart"] = restart
-        shifts = tests(reference, after)
+        shifts = shifts_of(reference, after)
         alarm = _alarm(shifts)
     found |= _size(reference, after, shifts)
     found["reference"] = reference[-1].sweep
@@ -98,7 +98,7 @@ def judged(
     return found | {"sentence": nights_words.sentence(shown, found, now, margin) + over + against}
 
 
-def tests(reference: Sequence[Night], after: Sequence[Night]) -> list[Shift]:
+def shifts_of(reference: Sequence[Night], after: Sequence[Night]) -> list[Shift]:
     """Every window of every arm of the last night against the reference, windows growing."""
     windows = [nights for nights in WINDOWS if nights <= len(after)]
     found = []

@@ -21,11 +21,11 @@ from typing import Any
 
 import numpy as np
 from scipy.special import stdtrit
-from verdicts import SHAPES
 
 from sweeps import compare_samples
 from sweeps.compare_shares import fisher, together
 from sweeps.nights_fresh import HOPELESS, LEVEL, WINDOWS
+from tests.bench.verdicts import SHAPES
 
 REFERENCE = 20
 SURE = 5.0
