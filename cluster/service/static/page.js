@@ -48,10 +48,16 @@ function put(source) {
   if (focused !== document.activeElement && focused?.isConnected) focused.focus({ preventScroll: true });
 }
 
+let turn = 0, going = 0;
+
+// What was asked for last is shown: an answer that others have overtaken is dropped.
 async function fetched(address) {
+  const mine = ++turn;
   const answer = await fetch(address, { headers: { "X-Part": "main", Accept: "text/html" }, redirect: "manual" });
   if (!answer.ok) throw new Error(answer.status || "signed out");
-  put(await answer.text());
+  const source = await answer.text();
+  if (mine === turn) put(source);
+  return mine === turn;
 }
 
 // -- live -----------------------------------------------------------------------------------------------------------
@@ -69,7 +75,7 @@ function soon() {
   const gap = Math.max(0, last + EVERY_MS - Date.now()) + Math.random() * 200;
   waiting = setTimeout(async () => {
     waiting = 0;
-    if (busy) return soon();
+    if (busy || going) return soon();
     busy = true;
     try {
       await fetched(location.href);
@@ -103,13 +109,12 @@ else live.remove();
 
 // -- sorting, filtering and turning pages without a new page --------------------------------------------------------
 
-async function go(address, push = true) {
-  main.setAttribute("aria-busy", "true");
+async function go(address, kept = "pushState") {
+  going += 1;
   try {
-    await fetched(address);
-    if (push) history.pushState(null, "", address);
+    if (await fetched(address) && kept) history[kept](null, "", address);
   } catch { location.assign(address); }
-  main.removeAttribute("aria-busy");
+  going -= 1;
 }
 
 const plain = event => event.button === 0 && !(event.metaKey || event.ctrlKey || event.shiftKey || event.altKey);
@@ -133,7 +138,7 @@ document.addEventListener("click", event => {
   }
 });
 
-addEventListener("popstate", () => go(location.href, false));
+addEventListener("popstate", () => go(location.href, ""));
 
 function asked(form) {
   const given = [...new FormData(form)].filter(([, value]) => value !== "");
@@ -152,7 +157,7 @@ document.addEventListener("input", event => {
   const form = event.target.form;
   if (!form || form.dataset.swapped === undefined) return;
   clearTimeout(typing);
-  typing = setTimeout(() => go(asked(form)), event.target.tagName === "SELECT" ? 0 : 300);
+  typing = setTimeout(() => go(asked(form), "replaceState"), event.target.tagName === "SELECT" ? 0 : 300);
 });
 
 // -- what a mark of a plot stands for, where there is no mouse to rest on it -----------------------------------------
