@@ -17,7 +17,8 @@ from sweeps.spec import parse, shipped
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("sweeps/**/*.md")])
 README = (ROOT / "README.md").read_text()
-COMMANDS = get_command(app).commands  # type: ignore[attr-defined]
+ROOT_COMMAND: Any = get_command(app)
+COMMANDS = ROOT_COMMAND.commands
 
 
 def blocks(language: str, text: str = README) -> list[str]:
@@ -29,7 +30,8 @@ def commands() -> list[str]:
     found = []
     for document in DOCUMENTS:
         text = document.read_text()
-        lines = [line for block in blocks("(?:sh|bash|console)", text) for line in block.splitlines()]
+        shown = [block.replace("\\\n", " ") for block in blocks("(?:sh|bash|console)", text)]
+        lines = [line for block in shown for line in block.splitlines()]
         lines += re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
         found += [line.removeprefix("$ ").split("  #")[0].strip() for line in lines]
     return sorted({line for line in found if re.match(r"(?:musweep|make) [a-z-]", line)})
@@ -50,12 +52,20 @@ def test_commands_exist(line: str) -> None:
         targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
         assert set(words[1:]) <= set(targets)
         return
-    if words[1].startswith("-"):
-        assert words[1] in ("--help", "--version")
-        return
-    assert words[1] in COMMANDS
-    known = {option for parameter in COMMANDS[words[1]].params for option in parameter.opts} | {"--help", "-h"}
-    assert {word for word in words[2:] if word.startswith("-")} <= known
+    command, rest, known = ROOT_COMMAND, words[1:], {"--help", "-h"}
+    while rest and (rest[0].startswith("-") or hasattr(command, "commands")):
+        known |= {option for parameter in command.params for option in parameter.opts}
+        if rest[0].startswith("-"):
+            assert rest[0] in known
+            taken = [each for each in command.params if rest[0] in each.opts and not getattr(each, "is_flag", False)]
+            rest = rest[1 + len(taken) :]
+        elif rest[0] in command.commands:
+            command, rest = command.commands[rest[0]], rest[1:]
+        else:
+            assert command is not ROOT_COMMAND, rest[0]  # a group's own argument
+            break
+    known |= {option for parameter in command.params for option in parameter.opts}
+    assert {word for word in rest if word.startswith("-")} <= known
 
 
 def test_every_command_is_in_the_readme() -> None:
