@@ -301,7 +301,9 @@ def _hint(error: BaseException) -> list[str] | None:
 
     if isinstance(error, SpecError):
         return error.lines
-    if isinstance(error, UserError | LaunchError | Unplaceable | JournalError | LeaseHeld | TaskError):
+    if isinstance(error, UserError):
+        return list(getattr(error, "lines", ())) or [str(error)]
+    if isinstance(error, LaunchError | Unplaceable | JournalError | LeaseHeld | TaskError):
         return [str(error)]
     if isinstance(error, (*_PATH_ERRORS, PassingError, PlaceError, StaleWriter)):
         return [str(error)]

@@ -60,6 +60,14 @@ class ServiceError(UserError):
         super().__init__(words)
         self.status, self.problems = status, list(problems)
 
+    @property
+    def lines(self) -> list[str]:
+        """One line for each thing that is wrong with what was sent; none where that is not the matter."""
+        return [
+            f"{each.key}={each.value}: {each.problem}{f'; allowed: {each.legal}' if each.legal else ''}"
+            for each in self.problems
+        ]
+
 
 class Client:
     """A service of `musweep serve`.
