@@ -96,6 +96,7 @@ def against_baselines(nights: Sequence[Night], margin: float) -> str:
     arms = last[-1].arms
     own = sorted(arm for arm in arms if not is_baseline(arm))
     words = []
+    when = "Tonight" if len(last) == 1 else f"The last {len(last)} nights"
     for rival in sorted(arm for arm in arms if is_baseline(arm)) if own else ():
         sides = []
         for arm in (own[0], rival):
@@ -104,5 +105,5 @@ def against_baselines(nights: Sequence[Night], margin: float) -> str:
             kind = "hf" if is_baseline(arm) else "point"
             sides.append(Outcomes(arm, short(arms[arm]["label"], kind, name), tuple(errors), tuple(stuck)))
         if min(len(side.errors) for side in sides) >= SEEDS:
-            words.append(f" The last {len(last)} nights: {contrast(*sides, margin=margin).sentence}")
+            words.append(f" {when}: {contrast(*sides, margin=margin).sentence}")
     return "".join(words)
