@@ -18,7 +18,6 @@ Record types (each has `type`, most have `time`, seconds since 1970):
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -31,7 +30,7 @@ from sweeps.stages import is_confirm
 from sweeps.tally import Tally
 
 _KNOWN = 64
-"""Bytes of a journal's end by which it is known again: it holds a checksum."""
+"""Bytes at each end of a journal's last line by which it is known again: the first are its checksum."""
 
 END_STATES = ("complete", "stopped", "diverged", "failed", "skipped")
 
@@ -261,8 +260,8 @@ def load(folder: Path) -> History:
 class Reader:
     """Follows a sweep folder's journal beside its writer: what was read is not read again.
 
-    At any moment `history` is what `load` would give for the part that was read. A journal that was replaced or cut
-    back is read anew, into another `history`.
+    At any moment `history` is what `load` would give for the part that was read. A journal that was cut back or
+    replaced is read anew, into another `history`, unless it is a copy of what was read, as a new driver makes one.
 
     Args:
         folder: of the sweep.
@@ -275,7 +274,7 @@ class Reader:
 
     def _forget(self) -> None:
         self.history, self._fence = History(), journal.Fence()
-        self.offset, self._inode, self._end = 0, -1, b""
+        self.offset, self._last, self._end = 0, 0, b""
 
     def read(self) -> bool:
         """Take in what the journal has gained; whether there was anything.
@@ -298,9 +297,17 @@ class Reader:
                     break  # the writer is in the middle of a line, or died there
                 self._apply(records)
                 if length:
-                    self.offset, self._end, changed = self.offset + length, data[max(0, length - _KNOWN) : length], True
+                    self._note(data[:length])
+                    changed = True
                 size = self._chunk if length else 2 * size
         return changed
+
+    def _note(self, sound: bytes) -> None:
+        """Lines have been read: go on after them, and know the last one again."""
+        start = sound.rfind(b"\n", 0, len(sound) - 1) + 1
+        line = sound[start:]
+        self._last, self._end = self.offset + start, line[:_KNOWN] + line[-_KNOWN:]
+        self.offset += len(sound)
 
     def _apply(self, records: Iterable[journal.Record]) -> None:
         try:
@@ -311,12 +318,10 @@ class Reader:
             raise
 
     def _replaced(self, file: BinaryIO) -> bool:
-        """Begin anew if this is not the file that was read so far, or no longer ends there as it did."""
-        inode = os.fstat(file.fileno()).st_ino
-        known = _part(file, self.offset - len(self._end), len(self._end)) == self._end
-        if fresh := self.offset > 0 and not (known and inode == self._inode):
+        """Begin anew if the last line that was read is not where it was: its checksum and its times tell it."""
+        line = _part(file, self._last, self.offset - self._last)
+        if fresh := len(line) < self.offset - self._last or line[:_KNOWN] + line[-_KNOWN:] != self._end:
             self._forget()
-        self._inode = inode
         return fresh
 
 

@@ -58,7 +58,7 @@ def look(path: Path, before: Look | None = None) -> Look:
     """Look at a sweep folder; what has not changed since the look before is not read again."""
     old = before or Look()
     written, told, settled, compared = (
-        _stamp(path / name) for name in ("journal.jsonl", telemetry.FILE, "spec.json", "comparison.json")
+        stamp(path / name) for name in ("journal.jsonl", telemetry.FILE, "spec.json", "comparison.json")
     )
     known = before is not None
     error, spec = old.error, old.spec
@@ -77,7 +77,8 @@ def look(path: Path, before: Look | None = None) -> Look:
     )  # fmt: skip
 
 
-def _stamp(path: Path) -> Stamp:
+def stamp(path: Path) -> Stamp:
+    """Which file a path names, how long it is, when it was changed; zeros where there is none."""
     try:
         found = path.stat()
     except OSError:

@@ -12,10 +12,11 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from cluster.folders import Folder, UserError, is_sweep
 from cluster.service import looks, sheets
+from cluster.service.kept import Kept, Made
 from cluster.service.looks import Look
 from cluster.service.models import Curve, Log, Measurement, Page, Point, Sheet, Summary, TrialRow, TrialSheet
 from cluster.service.picking import Picked, pick
@@ -29,40 +30,17 @@ FRESH_S = 1.0
 """How old an answer may be."""
 MEMORY = 768 * 2**20
 """Bytes that journals which were read may take, about."""
-_PER_BYTE = 3.0
-"""What a byte of journal takes in memory, about."""
 _LARGE = 2 * 2**20
 """Bytes of a journal from which on a list does without it where the driver's status says as much."""
+_THRIFT, _STALEST_S = 10.0, 20.0
+"""A view that took a while is kept for so many times as long, though its sweep goes on; but no longer than this."""
+_VIEWS, _LONG_PAGE = 64, 500
 _PATIENCE_S = 1.5
 """How long a list waits for journals that are read for the first time."""
 
 
 class NoSuchSweep(UserError):
     """There is no sweep, or no trial, of this name."""
-
-
-class _Kept:
-    """What is known of one sweep folder."""
-
-    def __init__(self, path: Path) -> None:
-        self.path, self.lock = path, threading.RLock()
-        self.reader: histories.Reader | None = None
-        self.folder: Folder | None = None
-        self.look: Look | None = None
-        self.looked = self.read_at = -1e9
-        self.summary: Summary | None = None
-        self.told = False
-        """Whether the summary is what the driver told, the journal not being read."""
-        self.made: OrderedDict[Any, Any] = OrderedDict()
-        """Views of this version, by what was asked."""
-
-    def forget(self) -> None:
-        self.reader = self.folder = None
-        self.made.clear()
-
-    @property
-    def weight(self) -> float:
-        return self.reader.offset * _PER_BYTE if self.reader is not None else 0.0
 
 
 class Shelf:
@@ -76,7 +54,7 @@ class Shelf:
 
     def __init__(self, root: Path, fresh_s: float = FRESH_S, memory: float = MEMORY) -> None:
         self.root, self._fresh_s, self._memory = root, fresh_s, memory
-        self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        self._kept: OrderedDict[str, Kept] = OrderedDict()
         self._turn, self._listing = threading.Lock(), threading.Lock()
         self._listed, self._list = -1e9, list[Summary]()
         self._behind: set[str] = set()
@@ -118,19 +96,29 @@ class Shelf:
         """
         return self.summary(id_).version
 
-    def _summary(self, id_: str, until: float) -> Summary:
+    def _summary(self, id_: str, until: float, counted: bool = False) -> Summary:
+        """A summary; `counted`: by its journal, which the caller knows to be read."""
         kept = self._entry(id_)
-        with kept.lock:
-            behind = kept.told and kept.reader is not None
-            if kept.summary is not None and not behind and time.monotonic() - kept.looked < self._fresh_s:
-                return kept.summary
-            look, before = looks.look(kept.path, kept.look), kept.look
-            kept.looked = time.monotonic()
-            if kept.summary is None or look != before or kept.summary.reading or behind:
-                kept.summary, kept.look = self._summed(kept, look, until), look
+        known = kept.summary
+        if known is not None and time.monotonic() - kept.looked < self._fresh_s and not kept.behind:
+            return known
+        wait = counted and (known is None or kept.behind)
+        if not kept.lock.acquire(blocking=wait):  # someone reads it just now, which may take a while
+            if known is not None:
+                return known
+            look = looks.look(kept.path)
+            return looks.told(kept.path, look).model_copy(update={"reading": not look.status.get("trials")})
+        try:
+            if kept.summary is None or kept.behind or time.monotonic() - kept.looked >= self._fresh_s:
+                look, before = looks.look(kept.path, kept.look), kept.look
+                kept.looked = time.monotonic()
+                if kept.summary is None or look != before or kept.summary.reading or kept.behind:
+                    kept.summary, kept.look = self._summed(kept, look, until), look
             return kept.summary
+        finally:
+            kept.lock.release()
 
-    def _summed(self, kept: _Kept, look: Look, until: float) -> Summary:
+    def _summed(self, kept: Kept, look: Look, until: float) -> Summary:
         if look.error:
             return looks.unreadable(kept.path, look)
         kept.told = False
@@ -179,15 +167,15 @@ class Shelf:
             near = nearest(id_, [each.id for each in self._list])
             raise NoSuchSweep(f"no sweep {id_[:80]!r} in {self.root}/{f'; did you mean {near}?' if near else ''}")
 
-    def _entry(self, id_: str) -> _Kept:
+    def _entry(self, id_: str) -> Kept:
         with self._turn:
             kept = self._kept.get(id_)
             if kept is None:
-                kept = self._kept[id_] = _Kept(self.root / id_)
+                kept = self._kept[id_] = Kept(self.root / id_)
             self._kept.move_to_end(id_)
             return kept
 
-    def _folder(self, kept: _Kept) -> Folder:
+    def _folder(self, kept: Kept) -> Folder:
         """A sweep's folder as its journal stands now; the caller has its lock.
 
         Raises:
@@ -204,14 +192,16 @@ class Shelf:
             kept.forget()
             raise
         spec = looks.spec_of(kept.path)
-        if changed or kept.folder is None or kept.folder.history is not reader.history or kept.folder.spec != spec:
-            kept.made.clear()
-            kept.folder = Folder(kept.path, spec, reader.history)
+        compared = looks.stamp(kept.path / "comparison.json")
+        if kept.folder is None or kept.folder.history is not reader.history or kept.folder.spec != spec:
+            kept.folder, changed = Folder(kept.path, spec, reader.history), True
+        if changed or compared != kept.compared:
+            kept.version, kept.compared = kept.version + 1, compared
         kept.reader, kept.read_at = reader, time.monotonic()
         self._make_room(kept)
         return kept.folder
 
-    def _make_room(self, mine: _Kept) -> None:
+    def _make_room(self, mine: Kept) -> None:
         """Forget the sweeps that were asked for longest ago, should all together take too much."""
         with self._turn:
             others = [kept for kept in self._kept.values() if kept is not mine]
@@ -238,14 +228,17 @@ class Shelf:
         with kept.lock:
             return work(self._readable(kept))
 
-    def _readable(self, kept: _Kept) -> Folder:
+    def _readable(self, kept: Kept) -> Folder:
         try:
             return self._folder(kept)
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise UserError(f"{kept.path} cannot be read: {error}") from None
 
     def view(self, id_: str, what: Any, make: Callable[[Folder], T]) -> T:
-        """The same as `using` for what is plain data, kept as long as the sweep stays as it is.
+        """The same as `using` for what is plain data, kept while the sweep stays as it is; and a little longer.
+
+        One that took long is kept for ten times as long, so that however fast a sweep goes on, looking at it costs a
+        part of one core; while it is made anew, others get the old one at once.
 
         Args:
             id_: of the sweep.
@@ -254,15 +247,29 @@ class Shelf:
         """
         self._known(id_)
         kept = self._entry(id_)
-        with kept.lock:
+        made, now = kept.made.get(what), time.monotonic()
+        if made is not None and now - made.at < self._keep_s(made.cost_s):
+            return cast("T", made.value)
+        if not kept.lock.acquire(blocking=made is None or now - made.at > _STALEST_S):
+            assert made is not None
+            return cast("T", made.value)
+        try:
             folder = self._readable(kept)
-            if what not in kept.made:
-                kept.made[what] = make(folder)
-                while len(kept.made) > 64:
+            made = kept.made.get(what)
+            if made is None or made.version != kept.version:
+                began = time.perf_counter()
+                value = make(folder)
+                kept.made[what] = made = Made(value, kept.version, 0.0, time.perf_counter() - began)
+                while len(kept.made) > _VIEWS:
                     kept.made.popitem(last=False)
+            made.at = time.monotonic()
             kept.made.move_to_end(what)
-            made: T = kept.made[what]
-            return made
+            return cast("T", made.value)
+        finally:
+            kept.lock.release()
+
+    def _keep_s(self, cost_s: float) -> float:
+        return max(self._fresh_s, min(_STALEST_S, _THRIFT * cost_s)) if self._fresh_s else 0.0
 
     def sweep(self, id_: str) -> Sheet:
         """All of a sweep that its page shows at first.
@@ -271,11 +278,10 @@ class Shelf:
             NoSuchSweep: there is none.
             UserError: it cannot be read.
         """
-        self.using(id_, lambda _folder: None)
-        summary = self.summary(id_)
-        look = self._entry(id_).look
-        assert look is not None
-        return self.view(id_, ("sheet", summary.version), lambda folder: sheets.sheet(folder, summary, look))
+        whole = self.view(id_, "sheet", sheets.sheet)
+        summary = self._summary(id_, time.monotonic(), counted=True)
+        look = self._entry(id_).look or looks.look(self.root / id_)
+        return sheets.told(whole, summary, look)
 
     def comparison(self, id_: str) -> dict[str, Any] | None:
         """The sweep's comparison.json as it is; None without one.
@@ -315,14 +321,15 @@ class Shelf:
         """
 
         def work(folder: Folder) -> Page[TrialRow]:
-            found: Picked = self.view(
-                id_, ("picked", sort, descending, filter), lambda f: pick(f, sort, descending, filter)
-            )
+            asked = ("picked", sort, descending, filter)
+            found: Picked = self.view(id_, asked, lambda _: pick(folder, sort, descending, filter))
             trials = folder.history.trials
             rows = [sheets.row(trials[n]) for n in found.numbers[offset : offset + limit]]
             return Page[TrialRow](rows=rows, total=len(trials), matched=len(found.numbers), offset=offset, limit=limit)
 
-        return self.using(id_, work)
+        if limit > _LONG_PAGE:
+            return self.using(id_, work)
+        return self.view(id_, ("trials", sort, descending, filter, offset, limit), work)
 
     def trial(self, id_: str, number: int) -> TrialSheet:
         """All of a trial.
@@ -330,7 +337,7 @@ class Shelf:
         Raises:
             NoSuchSweep: there is no such sweep or trial.
         """
-        return self.using(id_, lambda folder: sheets.trial(folder, _trial(folder, number)))
+        return self.view(id_, ("trial", number), lambda folder: sheets.trial(folder, _trial(folder, number)))
 
     def curves(self, id_: str, n: int = 10, metric: str = "", trials: tuple[int, ...] = ()) -> list[Curve]:
         """A metric of some trials by update.

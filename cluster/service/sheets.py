@@ -75,45 +75,58 @@ def leading(folder: Folder, n: int) -> list[Trial]:
     return found[:n]
 
 
-def sheet(folder: Folder, summary: Summary, look: Look) -> Sheet:
-    """All of a sweep that its page shows at first."""
-    history, status = folder.history, look.status if look.held else {}
+def told(whole: Sheet, summary: Summary, look: Look) -> Sheet:
+    """A sheet with what its driver told last."""
+    status = look.status if look.held else {}
+    return whole.model_copy(
+        update={
+            "summary": summary,
+            "groups": [_group(each) for each in status.get("groups") or ()],
+            "waiting": str(status.get("waiting") or ""),
+            "compared": look.compared != (0, 0, 0),
+        }
+    )
+
+
+def sheet(folder: Folder) -> Sheet:
+    """All of a sweep that its page shows at first, but for what only its driver tells."""
+    history = folder.history
     ended = {name: states.total() - states["running"] for name, states in history.tally.states.items()}
     first = next((trial for trial in history.trials.values() if trial.metrics), None)
     metrics = dict.fromkeys(name for values in (first.metrics.values() if first else ()) for name in values)
     cost = bill(folder.spec, history.held, sum(history.tally.seconds.values()))
     return Sheet(
-        summary=summary,
+        summary=Summary(id=folder.path.name, state="unreadable"),
         spec=folder.spec,
         names=folder.names,
         metrics=list(metrics),
         stages=[Stage(name=name, ended=ended.get(name, 0), size=size) for name, size in folder.stages.items()],
         rungs=rungs(folder),
         best=[row(trial) for trial in folder.ranked()[:BEST]],
-        groups=[_group(each) for each in status.get("groups") or ()],
+        groups=[],
         versions={name: str(value) for name, value in history.versions.items()},
         note=history.note,
         updates=history.tally.updates.total(),
         seconds=cost.training,
         cost=f"{cost.held:,.0f} {cost.kind}-seconds",
-        waiting=str(status.get("waiting") or ""),
-        compared=look.compared != (0, 0, 0),
+        waiting="",
+        compared=False,
         links=links(folder),
         folder=str(folder.path),
     )
 
 
-def _group(told: Mapping[str, Any]) -> Group:
-    trials = told.get("trials")
+def _group(said: Mapping[str, Any]) -> Group:
+    trials = said.get("trials")
     return Group(
-        group=told.get("group", 0),
-        state=str(told.get("state") or ""),
-        host=str(told.get("host") or ""),
-        device=str(told.get("device") or ""),
-        pid=told.get("pid"),
-        restarts=int(told.get("restarts") or 0),
+        group=said.get("group", 0),
+        state=str(said.get("state") or ""),
+        host=str(said.get("host") or ""),
+        device=str(said.get("device") or ""),
+        pid=said.get("pid"),
+        restarts=int(said.get("restarts") or 0),
         running=len(trials) if isinstance(trials, list) else int(trials or 0),
-        silent_s=told.get("since_report_s"),
+        silent_s=said.get("since_report_s"),
     )
 
 

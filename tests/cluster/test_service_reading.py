@@ -79,6 +79,20 @@ def test_a_journal_that_is_cut_back_or_replaced_is_read_anew(
     assert repr(reader.history) == expected
 
 
+def test_a_copy_of_what_was_read_is_gone_on_with(tmp_path: Path) -> None:
+    path = told.write(tmp_path / "s", told.commits()[:4]) / "journal.jsonl"
+    reader = history.Reader(path.parent)
+    reader.read()
+    first = reader.history
+    path.with_name("copy").write_bytes(path.read_bytes())
+    path.with_name("copy").replace(path)  # as the driver does that takes over from a dead one
+    with path.open("ab") as file:
+        file.write(journal.encode(told.commits()[4]))
+    assert reader.read()
+    assert reader.history is first
+    assert repr(reader.history) == repr(history.load(path.parent))
+
+
 def test_a_torn_tail_waits_and_damage_before_the_end_is_refused(tmp_path: Path) -> None:
     lines = [journal.encode(commit) for commit in told.commits()]
     path, reader = tmp_path / "journal.jsonl", history.Reader(tmp_path)
