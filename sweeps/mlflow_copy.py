@@ -14,6 +14,7 @@ from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from sweeps import tracked, tracked_comparison
 from sweeps.cost import bill
@@ -198,19 +199,26 @@ class Copy:
             or tracked.differs(tracked.last_metrics(trial, self.spec), run.data.metrics)
         )
 
+    def _tags(self, history: History) -> dict[str, str]:
+        """Of the parent run; with its page, if $MUSWEEP_URL says where the service is that shows the sweep's folder."""
+        tags, service = tracked.sweep_tags(history, self.spec), os.environ.get("MUSWEEP_URL", "")
+        if service.startswith(("http://", "https://")):
+            tags["musweep.url"] = f"{tracked.redact(service).rstrip('/')}/sweeps/{quote(self.folder.name)}"
+        return tags
+
     def _begin(self, history: History, final: bool) -> None:
         """Have a parent run that is RUNNING while a driver lives, with a fresh sign of life."""
         client, now = self.client, time.time()
         if not self.parent:
             tags = {"mlflow.source.name": "musweep", "mlflow.user": os.environ.get("USER", "")}
             start = tracked.millis(history.opened_at or now)
-            tags |= tracked.sweep_tags(history, self.spec)
+            tags |= self._tags(history)
             self.parent = client.create_run(self._experiment_id, start, tags, history.sweep_id).info.run_id
             self._status = "RUNNING"
             self.client.write(self.parent, params=tracked.sweep_params(self.spec))
         elif history.closed is None and self._status != "RUNNING" and not final:
             client.update_run(self.parent, status="RUNNING")
-            self.client.write(self.parent, tags=tracked.sweep_tags(history, self.spec))
+            self.client.write(self.parent, tags=self._tags(history))
             self._status = "RUNNING"
         if not final:
             self._renew(history)
@@ -317,7 +325,7 @@ class Copy:
         if objectives:
             best = max(objectives) if self.spec.get("mode") == "max" else min(objectives)
             points.append(("best_objective", best, tracked.millis(end), len(trials)))
-        self.client.write(self.parent, points, tags=tracked.sweep_tags(history, self.spec))
+        self.client.write(self.parent, points, tags=self._tags(history))
         self.client.set_terminated(self.parent, status, tracked.millis(end))
         self._status = status
 

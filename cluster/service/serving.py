@@ -116,8 +116,12 @@ def serve(
             os.nice(nice)
         app = create(root, settings, tokens, audit.place())
         shown = f"[{host}]" if ":" in host else host
+        url = f"http://{shown}:{sock.getsockname()[1]}"
+        os.environ.setdefault(
+            "MUSWEEP_URL", url
+        )  # drivers that are started from here say in MLflow where their page is
         who = "everyone on this machine" if settings.open else "whoever has a token"
-        say(f"serving {root}/ at http://{shown}:{sock.getsockname()[1]}/ to {who}; Ctrl-C ends it")
+        say(f"serving {root}/ at {url}/ to {who}; Ctrl-C ends it")
         signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises again what it was stopped by
         with contextlib.suppress(KeyboardInterrupt):
             server(app, proxy).run([sock])

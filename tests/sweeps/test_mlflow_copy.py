@@ -9,6 +9,7 @@ from typing import Any
 from sweeps import journal, mlflow_copy, tracked
 from sweeps.board import Board
 from sweeps.mlflow_copy import Copy
+from tests.sweeps import told
 from tests.sweeps.pretend import PretendWorker, spec_with
 
 TRIALS = 300
@@ -72,3 +73,22 @@ def test_each_trial_is_sent_once_and_the_map_grows_by_a_share(tmp_path: Path, mo
     follower.apply(journal.tail(tmp_path / "journal.jsonl", offset)[0])
     copy.push(follower, final=True)
     assert written[-1] == TRIALS
+
+
+def test_the_parent_run_says_where_the_sweeps_page_is(tmp_path: Path, monkeypatch: Any) -> None:
+    folder, made = told.write(tmp_path / "a sweep", told.commits()[:3]), list[dict[str, str]]()
+
+    class Noting(Client):
+        def create_run(self, *arguments: Any) -> Any:
+            made.append(arguments[2])
+            return super().create_run(*arguments)
+
+    for url in ("", "http://ann:secret@lab.example:8321/", "javascript:x"):
+        monkeypatch.setenv("MUSWEEP_URL", url)
+        follower = tracked.Follower()
+        follower.apply(journal.read(folder / "journal.jsonl"))
+        Copy(folder, Noting(), "nowhere", None, repair=False).push(follower, final=False)
+    parents = [tags for tags in made if tracked.TRIAL_UID not in tags]
+    assert [tags.get("musweep.url") for tags in parents] == [
+        None, "http://ann:***@lab.example:8321/sweeps/a%20sweep", None,
+    ]  # fmt: skip
