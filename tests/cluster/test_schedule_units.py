@@ -1,4 +1,7 @@
 import configparser
+import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -21,6 +24,23 @@ def test_the_unit_lets_sweeps_outlive_it() -> None:
     assert read["Service"]["ExecStart"].endswith("-m cluster.cli scheduler --once")
     read.read_string(timer)
     assert read["Timer"]["OnCalendar"] == "minutely"
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd here")
+def test_systemd_itself_finds_nothing_odd_in_it(tmp_path: Path) -> None:
+    cut = "# ~/.config/systemd/user/musweep-scheduler.timer"
+    service, timer = units.systemd(tmp_path).split(cut)
+    (tmp_path / "musweep-scheduler.service").write_text(service)
+    (tmp_path / "musweep-scheduler.timer").write_text(timer)
+    (tmp_path / "odd.service").write_text(service.replace("KillMode", "KillMood"))
+
+    def said(name: str) -> str:
+        command = ["systemd-analyze", "verify", "--user", str(tmp_path / name)]
+        env = {**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)}
+        return subprocess.run(command, capture_output=True, text=True, check=False, env=env).stderr
+
+    assert said("musweep-scheduler.service") + said("musweep-scheduler.timer") == ""
+    assert "KillMood" in said("odd.service")
 
 
 def test_the_cronjob_looks_every_minute_one_at_a_time_and_keeps_secrets_elsewhere() -> None:
