@@ -126,7 +126,7 @@ def _share(place: float, axis: Axis, beyond: float) -> float:
 
 
 def symbol(x: float, y: float, shape: str, size: float, kind: str, title: str = "") -> str:
-    """A mark of a shape (circle, ring, square, diamond, triangle, down, cross) around a point of the SVG."""
+    """A mark of a shape (circle, ring, square, diamond, triangle, down, dash, cross) around a point of the SVG."""
     s = size
     told = f' class="{kind}"'
     if shape in ("circle", "ring"):
@@ -137,6 +137,7 @@ def symbol(x: float, y: float, shape: str, size: float, kind: str, title: str = 
         f"l{-1.3 * s:g} {-1.3 * s:g}z",
         "triangle": f"M{x:.1f} {y - 1.2 * s:.1f}l{1.2 * s:g} {2.2 * s:g}h{-2.4 * s:g}z",
         "down": f"M{x:.1f} {y + 1.2 * s:.1f}l{1.2 * s:g} {-2.2 * s:g}h{-2.4 * s:g}z",
+        "dash": f"M{x - s:.1f} {y:.1f}h{2 * s:g}",
         "cross": f"M{x - s:.1f} {y - s:.1f}l{2 * s:g} {2 * s:g}m0 {-2 * s:g}l{-2 * s:g} {2 * s:g}",
     }
     return f'<path{told} d="{ways[shape]}">{_title(title)}</path>'

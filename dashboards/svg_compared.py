@@ -95,7 +95,7 @@ class Mark:
 
     day: str
     result: str
-    """ok, worse, better, broken, running, or empty where nothing ran."""
+    """ok, worse, better, broken, missed, skipped, running or queued."""
     words: str
     value: float | None = None
     low: float | None = None
@@ -103,7 +103,8 @@ class Mark:
 
 
 NIGHT_SHAPES = {
-    "ok": "circle", "better": "triangle", "worse": "down", "broken": "cross", "running": "diamond", "none": "ring",
+    "ok": "circle", "better": "triangle", "worse": "down", "broken": "cross", "missed": "ring", "running": "diamond",
+    "skipped": "dash", "queued": "dash",
 }  # fmt: skip
 STRIP_HEIGHT = 104
 ROOM = (0.9, 1.1)
@@ -113,8 +114,8 @@ ROOM = (0.9, 1.1)
 def strip(nights: Sequence[Mark], name: str, width: int = 480, height: int = STRIP_HEIGHT) -> str:
     """One mark a night, oldest first, its shape telling the result.
 
-    Nights' values are multiples of the reference's error: higher is worse, the line is at 1. Nights without a value
-    stand on the floor.
+    Nights' values are multiples of the reference's error: higher is worse, the line is at 1. A night that is ok
+    without a value, as the reference itself, stands on the line, others on the floor.
     """
     if not nights:
         return ""
@@ -129,7 +130,8 @@ def strip(nights: Sequence[Mark], name: str, width: int = 480, height: int = STR
         low, high = scale.span
         return floor - 8 - (scale.place(value) - low) / (high - low) * (floor - 30)
 
-    placed = [(18 + i * step if len(nights) > 1 else width / 2, up(night.value)) for i, night in enumerate(nights)]
+    levels = [1.0 if night.value is None and night.result == "ok" else night.value for night in nights]
+    placed = [(18 + i * step if len(nights) > 1 else width / 2, up(level)) for i, level in enumerate(levels)]
     parts = [f'<path class="axis" d="M4 {floor + 3}H{width - 4}"/>']
     if scale is not None:
         parts.append(f'<path class="rule" d="M4 {up(1.0):.1f}H{width - 4}"/>')

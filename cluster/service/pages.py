@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from anyio import to_thread
@@ -13,8 +14,8 @@ from cluster import text
 from cluster.folders import UserError, trial_number
 from cluster.service import access, pages_compare, pages_nights, pages_queue, pages_sweep
 from cluster.service.access import Who, operator, reader
-from cluster.service.models import Log
-from cluster.service.pages_render import html, static_file
+from cluster.service.models import Log, Summary
+from cluster.service.pages_render import html, shared, static_file
 from cluster.service.pages_sweep import address, table_of
 from cluster.service.problems import Refused
 from dashboards.svg import series
@@ -22,7 +23,7 @@ from dashboards.svg import series
 router = APIRouter(include_in_schema=False)
 for part in (pages_nights.router, pages_compare.router, pages_queue.router):
     router.include_router(part)
-LINES = 500
+LINES, MOST = 500, 500
 METRICS = 60
 HOW = "musweep token add NAME --role reader"
 REPORT_POLICY = (
@@ -54,6 +55,12 @@ def static(name: str, v: str | None = None) -> Response:
 def sweeps(request: Request, _who: Annotated[Who, Depends(reader)]) -> Response:
     """All sweeps."""
     every = _shelf(request).sweeps()
+    versions = hash(tuple((each.id, each.version) for each in every))
+    return shared.html(request, versions, "sweeps.html", lambda: _listed(request, every))
+
+
+def _listed(request: Request, every: Sequence[Summary]) -> dict[str, Any]:
+    """The sweeps that were asked for."""
     table = table_of("/sweeps", request.query_params, "updated_at", first_descending=True)
     wanted = table.q.lower()
     found = [
@@ -65,21 +72,24 @@ def sweeps(request: Request, _who: Annotated[Who, Depends(reader)]) -> Response:
         there = [each for each in found if getattr(each, table.sort) is not None]
         rest = [each for each in found if getattr(each, table.sort) is None]
         found = [*sorted(there, key=lambda each: getattr(each, table.sort), reverse=table.descending), *rest]
-    return html(
-        request, "sweeps.html", found=found[:500], total=len(every), table=table, root=str(_shelf(request).root),
-        running=sum(each.state == "running" for each in every), states=sorted({each.state for each in every}),
-        events="/api/v1/events",
-    )  # fmt: skip
+    return {
+        "found": found[:MOST], "total": len(every), "table": table, "root": str(_shelf(request).root),
+        "running": sum(each.state == "running" for each in every), "states": sorted({each.state for each in every}),
+        "events": "/api/v1/events",
+    }  # fmt: skip
 
 
 @router.get("/sweeps/{id_}")
 def sweep(request: Request, id_: str, who: Annotated[Who, Depends(reader)]) -> Response:
     """One sweep."""
-    shown = pages_sweep.context(_shelf(request), id_, request.query_params)
-    return html(
-        request, "sweep.html", **shown, may_write=who.may("operator"), short=text.count,
-        events=f"/api/v1{address(id_)}/events",
-    )  # fmt: skip
+    shelf = _shelf(request)
+    events = f"/api/v1{address(id_)}/events"
+
+    def make() -> dict[str, Any]:
+        shown = pages_sweep.context(shelf, id_, request.query_params)
+        return {**shown, "may_write": who.may("operator"), "short": text.count, "events": events}
+
+    return shared.html(request, shelf.version(id_), "sweep.html", make)
 
 
 @router.get("/sweeps/{id_}/report")

@@ -19,7 +19,7 @@ from fastapi.responses import RedirectResponse, Response
 
 from cluster.service.access import Who, operator, reader
 from cluster.service.models import Summary
-from cluster.service.pages_render import html
+from cluster.service.pages_render import html, shared
 from cluster.service.pages_sweep import address
 from cluster.service.problems import Refused
 from dashboards.svg_compared import Mark, strip
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from cluster.schedule import Firing, Schedule, Schedules
 
 router = APIRouter(include_in_schema=False)
-NIGHTS, HISTORY, NEXT = 30, 100, 3
+NIGHTS, SHOWN, HISTORY, NEXT = 30, 60, 100, 3
 PATIENCE_S, FRESH_S = 5.0, 2.0
 UNSOUND = ("worse", "broken", "missed")
 LOST = ("cut off", "failed", "unreadable")
@@ -58,8 +58,16 @@ class Line:
     name: str
     paused: bool
     last: Told | None
+    """Its last night that is over, or the one that nobody took note of."""
+    active: str
+    """`running` or `queued`, if the next is under way; else empty."""
     next: float | None
-    strip: str
+    marks: list[Mark]
+
+    @property
+    def strip(self) -> str:
+        """Its last nights in little."""
+        return strip(self.marks[-NIGHTS:], self.name) if len(self.marks) > 1 else ""
 
 
 def schedules() -> Schedules:
@@ -111,22 +119,34 @@ def marks(firings: Sequence[Firing]) -> list[Mark]:
     found = []
     for firing in reversed(firings):
         night, word = _night(firing), word_of(firing)
-        day = datetime.fromtimestamp(firing.at, UTC).strftime("%d %b")
         words = f"{word}. {firing.sentence or firing.why}".strip()
         value, low, high = (night.get(key) for key in ("effect", "low", "high"))
-        found.append(Mark(day, "broken" if word == "missed" else word, words, value, low, high))
+        found.append(Mark(_day(firing.at), word, words, value, low, high))
     return found
 
 
 def line(schedule: Schedule, firings: Sequence[Firing], there: Iterable[str], now: float) -> Line:
-    """A schedule with its last firing and its nights."""
-    last = next((each for each in firings if each.state != "due"), None) or (firings[0] if firings else None)
-    upcoming = coming(schedule, now, 1)
+    """A schedule with its last night that is over, and its nights."""
+    from cluster import schedule_times
+    from cluster.schedule_rules import ACTIVE, OVER
+    from cluster.schedule_show import silent
+
+    over = next((each for each in firings if each.state in OVER and each.state != "skipped"), None)
+    last, nights = told(over, there) if over is not None else None, marks(firings[:SHOWN])
+    if (since := silent(schedule, now)) is not None:  # the alarm that nobody else can raise
+        when = schedule_times.shown(since, schedule.zone)
+        words = f"The night of {when} did not run: no scheduler took note of it. Start one: musweep scheduler"
+        last = Told(since, "missed", words, "", "")
+        nights.append(Mark(_day(since), "missed", words))
+    active = [word_of(each) for each in firings if each.state in ACTIVE or (each.state == "due" and each.begins <= now)]
+    upcoming = [] if schedule.paused else coming(schedule, now, 1)
     return Line(
-        schedule.name, schedule.paused, told(last, there) if last is not None else None,
-        None if schedule.paused or not upcoming else upcoming[0],
-        strip(marks(firings[:NIGHTS]), schedule.name) if len(firings) > 1 else "",
+        schedule.name, schedule.paused, last, active[0] if active else "", upcoming[0] if upcoming else None, nights,
     )  # fmt: skip
+
+
+def _day(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%d %b")
 
 
 def coming(schedule: Schedule, now: float, count: int = NEXT) -> list[float]:
@@ -172,23 +192,23 @@ def _lines(there: set[str], now: float) -> tuple[list[Line], str]:
 def headline(lines: Sequence[Line]) -> tuple[str, str]:
     """(sign's word, sentence) of the last nights of all schedules."""
     nights = [each for each in lines if each.last is not None]
+    running = sum(bool(each.active) for each in lines)
+    if not nights and running:
+        return "running", "Tonight's sweeps are running."
     if not nights:
         return "none", "No night has run yet." if lines else "No schedule runs sweeps at night yet."
     bad = [each for each in nights if each.last and each.last.word in UNSOUND]
-    running = sum(each.last is not None and each.last.word in ("running", "queued") for each in nights)
-    still = f", {running} still running" if running else ""
+    still = f"; {running} of the next already {'runs' if running == 1 else 'run'}" if running else ""
     if not bad:
-        fine = len(nights) - running
-        if not fine:
-            return "running", "Tonight's sweeps are running."
-        whole = "The last night was fine" if len(nights) == 1 else f"All {fine} schedules were fine"
+        whole = "The last night was fine" if len(nights) == 1 else f"All {len(nights)} schedules were fine"
         return "ok", f"{whole}{still}."
     names = ", ".join(f"{each.name} is {each.last.word}" for each in bad[:3] if each.last)
     rest = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
     verb = "needs" if len(bad) == 1 else "need"
     if len(nights) == 1:
-        return bad[0].last.word if bad[0].last else "broken", f"The last night needs a look: {names}."
-    word = "broken" if any(each.last and each.last.word != "worse" for each in bad) else "worse"
+        return bad[0].last.word if bad[0].last else "broken", f"The last night needs a look: {names}{still}."
+    words = [each.last.word for each in bad if each.last]
+    word = next(each for each in ("broken", "missed", "worse") if each in words)
     return word, f"{len(bad)} of {len(nights)} schedules {verb} a look: {names}{rest}{still}."
 
 
@@ -211,14 +231,20 @@ def attention(every: Sequence[Summary], now: float) -> list[tuple[Summary, str]]
 def home(request: Request, _who: Annotated[Who, Depends(reader)]) -> Response:
     """What happened last night."""
     now, every = time.time(), request.app.state.service.shelf.sweeps()
+    versions = hash(tuple((each.id, each.version) for each in every))
+    return shared.html(request, (versions, int(now / 2)), "home.html", lambda: _home(every, now))
+
+
+def _home(every: Sequence[Summary], now: float) -> dict[str, Any]:
     lines, trouble = _lines({each.id for each in every}, now)
     lines.sort(key=lambda each: (each.last is None or each.last.word not in UNSOUND, each.name))
     word, sentence = ("broken", trouble) if trouble else headline(lines)
-    return html(
-        request, "home.html", lines=lines, word=word, sentence=sentence, wanting=attention(every, now)[:20],
-        running=[each for each in every if each.state == "running"][:20],
-        recent=[each for each in every if each.state != "running"][:6], total=len(every), events="/api/v1/events",
-    )  # fmt: skip
+    return {
+        "lines": lines, "word": word, "sentence": sentence, "wanting": attention(every, now)[:20],
+        "running": [each for each in every if each.state == "running"][:20],
+        "recent": [each for each in every if each.state != "running"][:6], "total": len(every),
+        "events": "/api/v1/events",
+    }  # fmt: skip
 
 
 @router.get("/schedules")
@@ -251,12 +277,13 @@ def schedule(request: Request, name: str, who: Annotated[Who, Depends(reader)]) 
     found, one = schedules(), _one(name)
     now, there = time.time(), {each.id for each in request.app.state.service.shelf.sweeps()}
     firings = found.firings(name, HISTORY)
+    known = line(one, firings, there, now)
     return html(
-        request, "schedule.html", schedule=one, line=line(one, firings, there, now),
+        request, "schedule.html", schedule=one, line=known,
         history=[told(each, there) for each in firings], next=coming(one, now), words=schedule_times.words(one.cron),
         shown=lambda at: schedule_times.shown(at, one.zone), messages=found.messages(name, 10),
-        drawn=strip(marks(firings[:60]), name, width=900, height=150), may_write=who.may("operator"),
-        measured=any(_night(each).get("effect") is not None for each in firings[:60]), events="/api/v1/events",
+        drawn=strip(known.marks, name, width=900, height=150), may_write=who.may("operator"),
+        measured=any(_night(each).get("effect") is not None for each in firings[:SHOWN]), events="/api/v1/events",
     )  # fmt: skip
 
 

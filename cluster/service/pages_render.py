@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import mimetypes
+import secrets
+import threading
 import time
-from collections.abc import Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cluster import text
+from cluster.service.access import who_of
 from dashboards import view
 
 if TYPE_CHECKING:
@@ -23,15 +28,16 @@ HERE = Path(__file__).parent
 PART = "x-part"
 """The header by which a page's script asks for its main part alone."""
 YEAR_S = 365 * 86_400
+SHARED_S, STALE_S = 1.0, 5.0
 
 SIGNS: dict[str, tuple[str, str]] = {
     "running": ("▶", "running"), "starting": ("▷", "running"), "stopping": ("■", "stopping"),
     "finished": ("✓", "finished"), "complete": ("✓", "complete"), "interrupted": ("■", "interrupted"),
     "stopped": ("■", "stopped"), "out of budget": ("■", "wait"), "cut off": ("✗", "lost"), "failed": ("✗", "failed"),
-    "unreadable": ("✗", "lost"), "diverged": ("✗", "diverged"), "skipped": ("○", "skipped"), "queued": ("·", "queued"),
+    "unreadable": ("✗", "lost"), "diverged": ("✗", "diverged"), "skipped": ("–", "skipped"), "queued": ("·", "queued"),
     "held": ("‖", "held"), "paused": ("‖", "paused"), "ok": ("✓", "ok"), "better": ("▲", "better"),
     "worse": ("▼", "worse"), "broken": ("✗", "broken"), "equivalent": ("=", "equivalent"),
-    "not distinguishable": ("≈", "open"), "no verdict": ("?", "open"), "missed": ("✗", "bad"), "none": ("○", "none"),
+    "not distinguishable": ("≈", "open"), "no verdict": ("?", "open"), "missed": ("○", "bad"), "none": ("○", "none"),
 }  # fmt: skip
 """(sign, class) of each word that says how something stands; the word itself is always beside its sign."""
 
@@ -115,26 +121,92 @@ def static_file(name: str, version: str | None) -> Response:
 
 def html(request: Request, template: str, status: int = 200, /, **values: Any) -> Response:
     """A page, or its main part alone for the page's script; nothing but 304 for one who has it."""
+    return answer(request, body(request, template, status, values), status)
+
+
+def body(request: Request, template: str, status: int, values: Mapping[str, Any]) -> bytes:
+    """A page's HTML."""
+    found, context = environment().get_template(template), _context(request, values)
+    if request.headers.get(PART) == "main" and status == 200:
+        return "".join(found.blocks["main"](found.new_context(context))).encode()
+    return found.render(context).encode()
+
+
+def answer(request: Request, made: bytes, status: int = 200) -> Response:
+    """An answer of HTML; nothing but 304 for one who has it."""
     from fastapi.responses import Response
 
-    found = environment().get_template(template)
-    if request.headers.get(PART) == "main" and status == 200:
-        context = found.new_context(_context(request, values))
-        body = "".join(found.blocks["main"](context)).encode()
-    else:
-        body = found.render(_context(request, values)).encode()
-    tag = f'"{hashlib.blake2b(body, digest_size=12).hexdigest()}"'
+    tag = f'"{hashlib.blake2b(made, digest_size=12).hexdigest()}"'
     headers = {"ETag": tag, "Cache-Control": "private, no-cache", "Vary": "X-Part, Cookie"}
     headers["Referrer-Policy"] = "same-origin"  # with no-referrer, browsers say that forms come from nowhere
     if status == 200 and request.headers.get("if-none-match") == tag:
         return Response(status_code=304, headers=headers)
-    return Response(body, status, headers, "text/html; charset=utf-8")
+    return Response(made, status, headers, "text/html; charset=utf-8")
+
+
+@dataclass(slots=True)
+class _Made:
+    """A main part that was made, and for what."""
+
+    making: threading.Lock = field(default_factory=threading.Lock)
+    version: Any = None
+    at: float = -1e9
+    html: bytes = b""
+
+
+class Shared:
+    """Main parts of live pages, made once for all who ask for the same one within a second.
+
+    While one is made anew, the others who ask get the one before, if it is but seconds old: the page's script asks
+    again. What is another's alone is not in them: where a form says whose it is, the one who asks is put in.
+    """
+
+    MOST = 64
+
+    def __init__(self) -> None:
+        self._turn = threading.Lock()
+        self._made: OrderedDict[Any, _Made] = OrderedDict()
+        self._mark = secrets.token_urlsafe(24)
+
+    def html(self, request: Request, version: Any, template: str, make: Callable[[], Mapping[str, Any]]) -> Response:
+        """A page as `html` makes it, of the values that `make` gives where none is fresh.
+
+        Args:
+            request: asks for it.
+            version: changes when what the page shows does.
+            template: of the page.
+            make: gives the template's values.
+        """
+        who = who_of(request)
+        if request.headers.get(PART) != "main":
+            return html(request, template, **make())
+        kept = self._kept((id(request.app), template, str(request.url), who.role))
+        age = time.monotonic() - kept.at
+        if version != kept.version or age > SHARED_S:
+            first = kept.making.acquire(blocking=age > STALE_S)
+            try:
+                if first and (version != kept.version or time.monotonic() - kept.at > SHARED_S):
+                    kept.html = body(request, template, 200, {**make(), "csrf": self._mark})
+                    kept.version, kept.at = version, time.monotonic()
+            finally:
+                if first:
+                    kept.making.release()
+        return answer(request, kept.html.replace(self._mark.encode(), who.csrf.encode()))
+
+    def _kept(self, key: Any) -> _Made:
+        with self._turn:
+            found = self._made.setdefault(key, _Made())
+            self._made.move_to_end(key)
+            while len(self._made) > self.MOST:
+                self._made.popitem(last=False)
+            return found
+
+
+shared = Shared()
 
 
 def _context(request: Request, values: Mapping[str, Any]) -> dict[str, Any]:
     """What every template may count on."""
-    from cluster.service.access import NOBODY
-
-    who = getattr(request.state, "who", NOBODY)
+    who = who_of(request)
     common = {"path": request.url.path, "events": "", "who": who, "csrf": who.csrf}
     return {**common, **values}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
 
 ROWS = 100
 STATES = ("running", *END_STATES)
+LONG, SLOW_S = 1000, 5.0
+"""Trials from which on plots are made anew only so often while a sweep runs: all of them are looked at for that."""
+_told: dict[tuple[str, str], tuple[str, float, tuple[Opening, dict[str, Any]]]] = {}
+_turn = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,19 +107,18 @@ def context(shelf: Shelf, id_: str, query: Mapping[str, str]) -> dict[str, Any]:
     names = list(sheet.names)
     if table.stage and table.stage != "search":  # a baseline has parameters of its own
         names = list(dict.fromkeys(name for row in found.rows for name in row.params)) or names
-    said = shelf.view(id_, ("words", summary.version), lambda folder: _words(folder, stored))
-    drawn = shelf.view(id_, ("drawn", summary.version), lambda folder: draw(folder, stored))
+    said, drawn = told(shelf, summary, stored)
     shown = {
         "summary": summary, "sheet": sheet, "table": table, "rows": found.rows, "matched": found.matched,
         "total": found.total, "names": names, "wordy": wordy(found.rows, names), "trial_states": STATES,
     }  # fmt: skip
-    told = {
+    words = {
         "opening": said, "drawn": drawn, "rival": drawn["rival"], "counted": counted(summary),
         "commands": commands(summary, sheet), "downloads": downloads(id_),
         "best_number": int(summary.best_trial[1:]) if summary.best_trial else 0,
         "lucky": not summary.verdict and summary.ended > 1,
     }  # fmt: skip
-    return shown | told
+    return shown | words
 
 
 def wordy(rows: Sequence[TrialRow], names: Sequence[str]) -> set[str]:
@@ -148,13 +153,30 @@ def comparison_of(stored: Mapping[str, Any] | None) -> Comparison | None:
         return None
 
 
-def _words(folder: Folder, stored: Mapping[str, Any] | None) -> Opening:
-    return opening(view_of(folder, stored))
+def told(shelf: Shelf, summary: Summary, stored: Mapping[str, Any] | None) -> tuple[Opening, dict[str, Any]]:
+    """The words and plots of a sweep. Those of a long one that runs are made anew only now and then."""
+    key = (str(shelf.root), summary.id)
+    slow = summary.state == "running" and summary.ended > LONG
+    with _turn:
+        known = _told.get(key)
+    if known is not None and slow and known[0] == summary.state and time.monotonic() - known[1] < SLOW_S:
+        return known[2]
+
+    def make(folder: Folder) -> tuple[Opening, dict[str, Any]]:
+        view = view_of(folder, stored)
+        return opening(view), draw(view)
+
+    found = shelf.view(summary.id, ("told", summary.version), make)
+    with _turn:
+        if slow:
+            _told[key] = (summary.state, time.monotonic(), found)
+        else:
+            _told.pop(key, None)
+    return found
 
 
-def draw(folder: Folder, stored: Mapping[str, Any] | None) -> dict[str, Any]:
+def draw(view: View) -> dict[str, Any]:
     """The plots of a sweep, as SVG."""
-    view = view_of(folder, stored)
     compared = view.comparison
     contrast = compared and (compared.primary or next(iter(compared.contrasts), None))
     return {

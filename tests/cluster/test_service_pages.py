@@ -2,6 +2,7 @@ import contextlib
 import html as entities
 import json
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from html.parser import HTMLParser
@@ -74,10 +75,13 @@ def nights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Schedules:
     return pages_nights.schedules()
 
 
-def fired(store: Schedules, name: str, results: str, **more: object) -> None:
-    """Nights of a schedule, a letter each: o(k), w(orse), b(roken), m(issed); the last one a day before now."""
+def fired(store: Schedules, name: str, results: str, seen: float | None = None) -> None:
+    """Nights of a schedule, a letter each: o(k), w(orse), b(roken), m(issed), + (better).
+
+    A scheduler last looked at it `seen`, or just now.
+    """
     known = {"o": "ok", "w": "worse", "b": "broken", "m": "", "+": "better"}
-    store.add(Schedule(name, "30 2 * * *", "UTC", "digits-hf", "local", "/"), START)
+    store.add(Schedule(name, "30 2 * * *", "UTC", "digits-hf", "local", "/"), seen or time.time())
     rows = [
         asdict(Firing(name, START + 86_400.0 * i, sweep=f"{name}-{i}", state="missed" if letter == "m" else "done",
                       result=known[letter], sentence=f"night {i} {NASTY}", night=json.dumps({"effect": 1.0 + i / 100})))
@@ -117,7 +121,7 @@ def test_every_link_of_every_page_leads_somewhere(there: str) -> None:
                 wanted.append(whole[len(there) :].split("#")[0])
     assert seen.issuperset(PAGES)
     assert {"/sweeps/contest", "/sweeps/none", "/sweeps/contest/logs", "/sweeps/contest/report"} <= seen
-    assert any(path.startswith("/sweeps/contest/trials/") for path in seen)
+    assert any("/trials/" in path for path in seen)
 
 
 @pytest.mark.parametrize("path", [*PAGES, "/sweeps/contest", "/compare?sweep=contest", "/login", "/sweeps/gone"])
@@ -274,7 +278,9 @@ def _root(there: str) -> Path:
 
 
 def line(name: str, word: str | None) -> Line:
-    return Line(name, False, None if word is None else Told(START, word, "", "", ""), None, "")
+    """A schedule whose last night ended so, after a + with the next under way."""
+    last, _, active = (word or "").partition("+")
+    return Line(name, False, Told(START, last, "", "", "") if last else None, active, None, [])
 
 
 @pytest.mark.parametrize(
@@ -284,17 +290,18 @@ def line(name: str, word: str | None) -> Line:
         ([None], "No night has run yet."),
         (["ok"], "The last night was fine."),
         (["ok", "better"], "All 2 schedules were fine."),
-        (["ok", "ok", "running"], "All 2 schedules were fine, 1 still running."),
-        (["running"], "Tonight's sweeps are running."),
+        (["ok+running", "ok"], "All 2 schedules were fine; 1 of the next already runs."),
+        (["+running", None], "Tonight's sweeps are running."),
         (["worse"], "The last night needs a look: s0 is worse."),
-        (["ok", "broken", "running"], "1 of 3 schedules needs a look: s1 is broken, 1 still running."),
+        (["worse+running"], "The last night needs a look: s0 is worse; 1 of the next already runs."),
+        (["ok", "broken", "+running"], "1 of 2 schedules needs a look: s1 is broken; 1 of the next already runs."),
         (["missed", "worse"], "2 of 2 schedules need a look: s0 is missed, s1 is worse."),
     ],
 )
 def test_the_first_line_says_whether_the_night_was_fine(words: list[str | None], expected: str) -> None:
     word, sentence = pages_nights.headline([line(f"s{i}", each) for i, each in enumerate(words)])
     assert sentence == expected
-    assert (word in ("worse", "broken")) == ("look" in expected)
+    assert (word in ("worse", "broken", "missed")) == ("look" in expected)
 
 
 def test_a_schedules_page_has_each_night_in_words_and_as_a_mark(there: str, nights: Schedules) -> None:
@@ -305,10 +312,25 @@ def test_a_schedules_page_has_each_night_in_words_and_as_a_mark(there: str, nigh
     wide = re.search(r'<svg class="plot wide-strip".*?</svg>', source, re.S)
     assert wide
     marks = re.findall(r'class="night r-(\w+)"', wide.group())
-    assert marks == ["ok", "ok", "worse", "broken", "broken", "better", "ok"]
+    assert marks == ["ok", "ok", "worse", "broken", "missed", "better", "ok"]
     assert "<script>alert" not in source
     first = page(there, "/").text
     assert "The last night was fine." in first
+
+
+@pytest.mark.parametrize("results", ["", "ooo"])
+def test_a_night_that_no_scheduler_took_note_of_is_missed(there: str, nights: Schedules, results: str) -> None:
+    fired(nights, "nightly", results, seen=time.time() - 86_400 - 7200)
+    for path in ("/", "/schedules", "/schedules/nightly"):
+        source = page(there, path).text
+        assert 'class="state is-bad"' in source, path
+        assert "no scheduler took note of it" in source
+    first = page(there, "/").text
+    assert "The last night needs a look: nightly is missed." in first
+    assert "was fine" not in first
+    assert first.count("r-missed") == (1 if results else 0)
+    nights.pause("nightly")
+    assert "missed" not in page(there, "/").text
 
 
 def test_a_schedule_is_paused_resumed_and_fired(there: str, nights: Schedules) -> None:

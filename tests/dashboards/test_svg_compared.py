@@ -49,14 +49,14 @@ def test_the_label_says_all_in_words(tmp_path: Path) -> None:
     assert label.count(" to ") == len(compared.arms)
 
 
-@pytest.mark.parametrize("result", ["ok", "better", "worse", "broken", "running", "skipped"])
+@pytest.mark.parametrize("result", ["ok", "better", "worse", "broken", "missed", "running", "skipped"])
 def test_a_nights_result_is_told_by_shape_and_words(result: str) -> None:
     others = [Mark("01 Nov", "ok", "fine", 1.0)]
     drawn = strip([*others, Mark("02 Nov", result, "<b>words</b>", 1.2)], "nightly")
     mark = [each for each in ElementTree.fromstring(drawn).iter() if "night" in (each.get("class") or "").split()][-1]
     assert mark.findtext("title") == "02 Nov: <b>words</b>"
     assert (mark.tag == "circle") == (NIGHT_SHAPES.get(result, "ring") in ("circle", "ring"))
-    assert len({NIGHT_SHAPES[word] for word in ("ok", "better", "worse", "broken", "running")}) == 5
+    assert len({NIGHT_SHAPES[word] for word in ("ok", "better", "worse", "broken", "missed", "running")}) == 6
 
 
 def test_higher_is_worse_and_small_noise_stays_small() -> None:
@@ -74,3 +74,15 @@ def test_no_nights_no_strip_and_one_night_is_one_mark() -> None:
     one = strip([Mark("1 Nov", "ok", "fine")], "nightly")
     assert one.count('class="night') == 1
     assert "1 nights" not in one
+
+
+def test_the_reference_itself_stands_on_the_line_and_what_is_broken_does_not() -> None:
+    drawn = strip([Mark("1", "ok", ""), Mark("2", "ok", "", 1.1), Mark("3", "broken", "")], "nightly")
+    line = re.search(r'class="rule" d="M4 ([\d.]+)H', drawn)
+    marks = re.findall(r'class="night r-ok" cx="[\d.]+" cy="([\d.]+)"', drawn)
+    assert line
+    assert marks[0] == line.group(1)
+    assert float(marks[1]) < float(marks[0])  # worse is higher
+    cross = re.search(r'class="night r-broken" d="M[\d.]+ ([\d.]+)', drawn)
+    assert cross
+    assert float(cross.group(1)) > float(line.group(1))

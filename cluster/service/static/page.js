@@ -72,7 +72,7 @@ let last = 0, waiting = 0, busy = false;
 
 function soon() {
   if (waiting || document.hidden) return;
-  const gap = Math.max(0, last + EVERY_MS - Date.now()) + Math.random() * 200;
+  const gap = Math.max(0, last + EVERY_MS - Date.now()) + Math.random() * 600;
   waiting = setTimeout(async () => {
     waiting = 0;
     if (busy || going) return soon();
@@ -86,6 +86,14 @@ function soon() {
   }, gap);
 }
 
+// What is told of may be seen a moment later only: it is looked for once more when there is no news.
+let after = 0;
+function news() {
+  soon();
+  clearTimeout(after);
+  after = setTimeout(soon, 2 * EVERY_MS + 500);
+}
+
 function follow(address) {
   let source, again = 2000;
   const open = () => {
@@ -95,8 +103,7 @@ function follow(address) {
       say("cut", "not live: reload the page");
       if (source.readyState === EventSource.CLOSED) setTimeout(open, again = Math.min(60000, again * 1.5));
     };
-    source.onmessage = soon;
-    for (const kind of (document.body.dataset.kinds || "").split(" ").filter(Boolean)) source.addEventListener(kind, soon);
+    for (const kind of (document.body.dataset.kinds || "").split(" ").filter(Boolean)) source.addEventListener(kind, news);
   };
   open();
   addEventListener("pagehide", () => source.close());
