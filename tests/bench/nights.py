@@ -66,12 +66,14 @@ class Twin:
         each = np.stack([there.sum(1), filled.sum(1), (filled**2).sum(1)])
         self.sums = np.concatenate([np.zeros((3, 1)), each.cumsum(1)], axis=1)
 
-    def alarm(self, night: int) -> bool:
-        """Whether the night, counted from 1 after the reference, gives an alarm."""
+    def alarm(self, night: int, worse: bool | None = None) -> bool:
+        """Whether the night, counted from 1 after the reference, gives an alarm; if said, of that direction."""
         windows = [nights for nights in WINDOWS if nights <= night]
-        return any(self._counts(night, nights, LEVEL / len(windows)) for nights in windows)
+        found = (self._counts(night, nights, LEVEL / len(windows)) for nights in windows)
+        return any(each is not None and worse in (None, each) for each in found)
 
-    def _counts(self, night: int, nights: int, level: float) -> bool:
+    def _counts(self, night: int, nights: int, level: float) -> bool | None:
+        """Whether a window is worse; None if it does not count."""
         count, total, squares = self.sums[:, night] - self.sums[:, night - nights]
         runs, base = nights * self.logs.shape[1], REFERENCE * self.logs.shape[1]
         failed, other = (runs - int(count), runs), (base - self.base.size, base)
@@ -81,7 +83,9 @@ class Twin:
             p = permutation(new[~np.isnan(new)], self.base, level)
         lost = fisher(failed, other) if failed[0] + other[0] else 1.0
         smaller = min(p, lost)
-        return smaller <= level and together(smaller, failed, other) <= level
+        if smaller > level or together(smaller, failed, other) > level:
+            return None
+        return bool(failed[0] / failed[1] > other[0] / other[1] if lost < p else total / count > self.base.mean())
 
     def _hopeful(self, count: float, total: float, squares: float) -> bool:
         """Whether Welch's p is below HOPELESS."""
@@ -138,7 +142,7 @@ def measured(case: Case, seed: int = 0) -> dict[str, Any]:
         begun = 100 * (alarms & ~_lately(alarms)).mean()
         error = float(each.std(ddof=1) / math.sqrt(len(each)))
         return {**asdict(case), "per_100": float(each.mean()), "error": error, "events_per_100": float(begun)}
-    found = [next((n for n in range(1, case.nights + 1) if twin.alarm(n)), math.inf) for twin in twins]
+    found = [next((n for n in range(1, case.nights + 1) if twin.alarm(n, worse=True)), math.inf) for twin in twins]
     quantiles = [float(np.quantile(found, q, method="higher")) for q in (0.5, 0.9)]
     shown = [int(each) if math.isfinite(each) else None for each in quantiles]
     return {**asdict(case), "median": shown[0], "ninth": shown[1], "found": float(np.isfinite(found).mean())}
@@ -162,10 +166,13 @@ NULL = [
 SPREADS = ((0.09, 0.0), (0.15, 0.0), (0.4, 0.0), (0.66, 0.0), (0.4, 0.2))
 """(sd of log errors, share stuck): SCIENCE 11 saw .09 with SGD, .40 to .66 with momentum; verdicts.py has .15."""
 FOUND = [
-    Case("nights to find", seeds, sd=sd, stuck=stuck, ratio=ratio, histories=100)
-    for sd, stuck in SPREADS
-    for seeds in (5, 10)
-    for ratio in (1.1, 1.25, 1.5)
+    *(Case("nights to find", seeds, histories=100) for seeds in (5, 10)),  # no change: what chance alone finds
+    *(
+        Case("nights to find", seeds, sd=sd, stuck=stuck, ratio=ratio, histories=100)
+        for sd, stuck in SPREADS
+        for seeds in (5, 10)
+        for ratio in (1.1, 1.25, 1.5)
+    ),
 ]
 
 
