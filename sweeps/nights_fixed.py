@@ -16,6 +16,7 @@ from sweeps.night_file import Night
 from sweeps.schema_night import NightRules
 
 Measured = dict[str, dict[str, Any]]
+TRAINED = ("complete", "stopped")
 SAME_EVENT = 10.0
 """A night that differs from the last one by less than so many tolerances shows the same change as it."""
 
@@ -30,6 +31,8 @@ class Difference:
     metric: str = ""
     bits: int = 0
     """Trials whose rows differ in any bit."""
+    course: str = ""
+    """What took another course, in words: a trial that a rung judged otherwise, other reports; empty: nothing."""
     lost: str = ""
     """What was there and is not, in words; empty: nothing."""
 
@@ -67,34 +70,35 @@ def _of(trial: Trial, space: list[str]) -> dict[str, Any]:
 
 def between(now: Measured, before: Measured) -> Difference:
     """Where a night differs most from another."""
-    worst, bits = Difference(), 0
+    worst, bits, course = Difference(), 0, ""
     for name, then in before.items():
-        mine = now.get(name)
+        called, mine = f"{name} ({then['label']})", now.get(name)
         if mine is None:
-            return Difference(lost=f"{name} ({then['label']}) is missing")
-        if then["state"] != mine["state"] and mine["state"] != "complete":
-            return Difference(lost=f"{name} ({then['label']}) is {mine['state']} and was {then['state']}")
+            return Difference(lost=f"{called} is missing")
+        if then["label"] != mine["label"]:
+            course = course or f"{called} is another point now, {mine['label']}"
+        if then["state"] != mine["state"]:
+            if mine["state"] not in TRAINED:
+                return Difference(lost=f"{called} is {mine['state']} and was {then['state']}")
+            course = course or f"{called} is {mine['state']} and was {then['state']}"
         bits += mine["rows"] != then["rows"]
         for metric, value in _parts(mine, then):
-            if math.isnan(value):
-                return Difference(lost=f"{name} ({then['label']}) no longer has all its reports of {metric}")
-            if value > worst.value:
+            if math.isinf(value):
+                course = course or f"{metric} of {called} has other reports than it had"
+            elif value > worst.value:
                 worst = Difference(value, name, metric)
     if more := [name for name in now if name not in before]:
-        return Difference(lost=f"{more[0]} was not there before")
-    return Difference(worst.value, worst.trial, worst.metric, bits)
+        return Difference(lost=f"{more[0]} ({now[more[0]]['label']}) was not there")
+    return Difference(worst.value, worst.trial, worst.metric, bits, course)
 
 
 def _parts(now: Mapping[str, Any], before: Mapping[str, Any]) -> Iterable[tuple[str, float]]:
-    """Relative differences of one trial, by metric; NaN where reports are missing."""
+    """Relative differences of one trial, by metric; infinite where numbers are missing, or are none."""
     yield "objective", _relative(now["objective"], before["objective"])
     for name, (count, end, size) in before["metrics"].items():
         mine = now["metrics"].get(name)
-        if mine is None or mine[0] != count:
-            same_end = mine is not None and now["state"] != before["state"]
-            yield name, math.inf if same_end else math.nan
-            continue
-        yield name, max(_relative(mine[1], end), abs(mine[2] - size))
+        alike = mine is not None and mine[0] == count
+        yield name, max(_relative(mine[1], end), abs(mine[2] - size)) if alike else math.inf
 
 
 def _relative(a: float | str | None, b: float | str | None) -> float:
@@ -156,9 +160,11 @@ def _against(now: Measured, reference: Night, tolerance: float, mode: str) -> di
     if worst.lost:
         sentence = f"Broken: {worst.lost}, held against {then}."
         return {"result": "broken", "sentence": sentence, "about": worst.lost.split(" ")[0]}
-    value = worst.value if math.isfinite(worst.value) else None
-    found: dict[str, Any] = {"difference": value, "about": worst.trial, "effect": ratio(now, reference.trials, mode)}
-    if worst.value <= tolerance:
+    found: dict[str, Any] = {
+        "difference": worst.value or (None if worst.course else 0.0), "effect": ratio(now, reference.trials, mode),
+        "about": worst.trial,
+    }  # fmt: skip
+    if worst.value <= tolerance and not worst.course:
         if not worst.bits:
             words = f"all {len(now)} trials are equal to the bit to those of {then}"
         elif not worst.value:
@@ -170,16 +176,19 @@ def _against(now: Measured, reference: Night, tolerance: float, mode: str) -> di
             )
         return found | {"result": "ok", "sentence": f"As before: {words}."}
     better = _ended(now) > _ended(reference.trials) or (found["effect"] is not None and found["effect"] < 1)
-    size = "is not the number that it was" if value is None else f"differs by {value:.2g}, relatively,"
-    times = "" if found["effect"] is None else f"; errors of all trials are {_times(found['effect'])} those of then"
-    name = f"{worst.trial} ({now[worst.trial]['label']})"
-    sentence = f"{'Better' if better else 'Worse'}: {worst.metric} of {name} {size} from {then}{times}."
+    said = [worst.course] if worst.course else []
+    if worst.value:
+        name = f"{worst.trial} ({now[worst.trial]['label']})"
+        said.append(f"{worst.metric} of {name} differs by {worst.value:.2g}, relatively, from {then}")
+    if found["effect"] is not None:
+        said.append(f"errors of all trials are {_times(found['effect'])} those of {then}")
+    sentence = f"{'Better' if better else 'Worse'}: {'; '.join(said)}."
     return found | {"result": "better" if better else "worse", "sentence": sentence}
 
 
 def _ended(measured: Measured) -> int:
     """How many trials trained to their end."""
-    return sum(trial["state"] in ("complete", "stopped") for trial in measured.values())
+    return sum(trial["state"] in TRAINED for trial in measured.values())
 
 
 def _times(ratio: float) -> str:
@@ -233,7 +242,7 @@ def same_event(now: Measured, last: Night) -> bool:
     if last.tolerance is None:
         return False
     found = between(now, last.trials)
-    return not found.lost and found.value <= SAME_EVENT * last.tolerance
+    return not (found.lost or found.course) and found.value <= SAME_EVENT * last.tolerance
 
 
 def day(at: float) -> str:

@@ -111,7 +111,6 @@ BREAKS: dict[str, Callable[[Path], object]] = {
     "fewer trials": lambda folder: fixed(folder, values(2)),
     "more trials": lambda folder: fixed(folder, values(4)),
     "one diverged": lambda folder: fixed(folder, states=["complete", "diverged"]),
-    "fewer reports": lambda folder: fixed(folder, values(reports=3)),
 }
 
 

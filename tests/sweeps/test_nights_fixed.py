@@ -93,6 +93,15 @@ def test_numbers_that_are_none_are_equal_to_themselves_only(first: Night, tmp_pa
     assert between(again, json.loads(json.dumps(again))).value == 0
 
 
+def test_a_trial_that_takes_another_course_is_a_change(first: Night, tmp_path: Path) -> None:
+    stopped = judge(fixed(tmp_path / "n1", states=["complete", "stopped"]), [first], 2 * DAY)
+    assert stopped.result == "worse"
+    assert "t00001 (NAG, lr 0.03) is stopped and was complete" in stopped.sentence
+    fewer = judge(fixed(tmp_path / "n2", values(reports=3)), [first], 2 * DAY)
+    assert fewer.result == "worse"
+    assert "has other reports than it had" in fewer.sentence
+
+
 def test_a_trial_that_no_longer_diverges_is_no_worse(tmp_path: Path) -> None:
     first = judge(fixed(tmp_path / "n0", states=["complete", "complete", "diverged"]), [], DAY)
     assert first.result == "ok"
