@@ -301,7 +301,8 @@ def _facet(view: View, name: str, trials: Sequence[Trial], params: tuple[Param, 
         value = view.value(trial)
         shape, size = MARKS.get(trial.state, ("circle", 3.0))
         size *= 1.0 if len(trials) <= FEW else 0.75
-        kind = "lost" if value is None or scale is None else f"v v{_step(value, scale, view.mode)}"
+        kind = "awaited" if trial.state == "running" else "lost"
+        kind = kind if value is None or scale is None else f"v v{_step(value, scale, view.mode)}"
         result = trial.state if value is None else f"{view.metric} {number(value)}, {trial.state}"
         made.mark(across, up, shape, size, kind, f"{trial.id}: {result}; {view.described(trial)}")
         if trial is view.best:

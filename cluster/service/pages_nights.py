@@ -135,7 +135,7 @@ def line(schedule: Schedule, firings: Sequence[Firing], there: Iterable[str], no
     last, nights = told(over, there) if over is not None else None, marks(firings[:SHOWN])
     if (since := silent(schedule, now)) is not None:  # the alarm that nobody else can raise
         when = schedule_times.shown(since, schedule.zone)
-        words = f"The night of {when} did not run: no scheduler took note of it. Start one: musweep scheduler"
+        words = f"The night of {when} did not run: no scheduler took note of it. Start one: `musweep scheduler`"
         last = Told(since, "missed", words, "", "")
         nights.append(Mark(_day(since), "missed", words))
     active = [word_of(each) for each in firings if each.state in ACTIVE or (each.state == "due" and each.begins <= now)]
@@ -202,7 +202,10 @@ def headline(lines: Sequence[Line]) -> tuple[str, str]:
     if not bad:
         whole = "The last night was fine" if len(nights) == 1 else f"All {len(nights)} schedules were fine"
         return "ok", f"{whole}{still}."
-    names = ", ".join(f"{each.name} is {each.last.word}" for each in bad[:3] if each.last)
+    verbs = {"missed": "was"}
+    names = ", ".join(
+        f"{each.name} {verbs.get(each.last.word, 'is')} {each.last.word}" for each in bad[:3] if each.last
+    )
     rest = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
     verb = "needs" if len(bad) == 1 else "need"
     if len(nights) == 1:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from fastapi import Request
     from fastapi.responses import Response
     from jinja2 import Environment
+    from markupsafe import Markup
 
 HERE = Path(__file__).parent
 PART = "x-part"
@@ -57,11 +58,22 @@ def environment() -> Environment:
         trim_blocks=True, lstrip_blocks=True, auto_reload=False,
     )  # fmt: skip
     made.filters |= {
-        "num": view.number, "val": text.value, "span": text.span, "utc": utc, "ago": ago, "count": lambda n: f"{n:,}",
+        "num": view.number, "val": text.value, "span": text.span, "utc": utc, "ago": ago, "coded": coded,
+        "count": lambda n: f"{n:,}",
         "spoken": lambda name: name.replace("_", " "),
     }  # fmt: skip
     made.globals |= {"sign": sign, "static": static, "setting": view.text}
     return made
+
+
+def coded(words: str) -> Markup:
+    """Words in which what stands between backticks is code."""
+    from markupsafe import Markup, escape
+
+    parts = str(escape(words)).split("`")
+    if len(parts) % 2 == 0:
+        return escape(words)
+    return Markup("".join(f"<code>{part}</code>" if i % 2 else part for i, part in enumerate(parts)))
 
 
 def utc(seconds: float | None) -> str:

@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 import requests
 
+from cluster.service.pages_nights import schedules
 from cluster.service.tokens import Tokens
 from tests.bench.browser import CHROMIUM, Page, browser
-from tests.cluster.serving import serving
+from tests.cluster.serving import fired, serving
 from tests.dashboards.synthetic import Sweep, make
 from tests.dashboards.synthetic_contest import make_contest
 
@@ -29,7 +30,8 @@ pytestmark = [
 ROOT = Path(__file__).parents[2]
 PATHS = (
     "/", "/sweeps", "/sweeps/contest", "/sweeps/contest/trials/0", "/sweeps/contest/logs", "/compare",
-    "/compare?sweep=contest", "/schedules", "/queue", "/baselines?task=curves", "/audit", "/sweeps/gone",
+    "/compare?sweep=contest", "/schedules", "/schedules/nightly", "/queue", "/baselines?task=curves", "/audit",
+    "/sweeps/gone",
 )  # fmt: skip
 EXPECTED = "the server responded with a status of 404"
 AXE = "axe.run(document, {resultTypes: ['violations']}).then(found => JSON.stringify(found.violations.filter(v => ['serious', 'critical'].includes(v.impact)).map(v => [v.id, v.nodes.slice(0, 3).map(n => n.html.slice(0, 200) + ' ' + n.failureSummary.slice(0, 200))])))"  # fmt: skip  # noqa: E501
@@ -59,7 +61,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def there(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
-        patch.delenv("MUSWEEP_DATABASE", raising=False)
+        patch.setenv("MUSWEEP_DATABASE", f"sqlite:///{tmp_path_factory.mktemp('nights') / 'schedules.db'}")
+        fired(schedules(), "nightly", "oowb+oow")
         with serving(root) as address:
             yield address
 
@@ -291,6 +294,8 @@ def test_a_running_sweep_is_followed_stopped_and_resumed(
         tab_to(page, "a[data-ask=ask-stop]")
         press(page, "Enter")
         page.wait("document.getElementById('ask-stop').open")
+        page.evaluate(f"{axe()}; 0")
+        assert json.loads(page.evaluate(AXE)) == []
         time.sleep(2.5)  # refreshed meanwhile, twice
         assert page.evaluate("document.getElementById('ask-stop').open")
         press(page, "Escape")

@@ -4,7 +4,6 @@ import json
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import urljoin
@@ -12,14 +11,14 @@ from urllib.parse import urljoin
 import pytest
 import requests
 
-from cluster import schedule_tables
-from cluster.schedule import Firing, Schedule, Schedules
+from cluster.schedule import Schedules
 from cluster.service import pages, pages_nights
 from cluster.service.models import Summary
 from cluster.service.pages_nights import Line, Told
+from cluster.service.pages_render import coded
 from cluster.service.tokens import Tokens
 from sweeps import history
-from tests.cluster.serving import serving
+from tests.cluster.serving import fired, serving
 from tests.dashboards.synthetic import SPACE, START, Sweep, make
 from tests.dashboards.synthetic_contest import make_contest
 
@@ -73,22 +72,6 @@ def nights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Schedules:
     monkeypatch.setenv("MUSWEEP_DATABASE", f"sqlite:///{tmp_path / 'schedules.db'}")
     monkeypatch.setattr(pages_nights, "FRESH_S", 0.0)
     return pages_nights.schedules()
-
-
-def fired(store: Schedules, name: str, results: str, seen: float | None = None) -> None:
-    """Nights of a schedule, a letter each: o(k), w(orse), b(roken), m(issed), + (better).
-
-    A scheduler last looked at it `seen`, or just now.
-    """
-    known = {"o": "ok", "w": "worse", "b": "broken", "m": "", "+": "better"}
-    store.add(Schedule(name, "30 2 * * *", "UTC", "digits-hf", "local", "/"), seen or time.time())
-    rows = [
-        asdict(Firing(name, START + 86_400.0 * i, sweep=f"{name}-{i}", state="missed" if letter == "m" else "done",
-                      result=known[letter], sentence=f"night {i} {NASTY}", night=json.dumps({"effect": 1.0 + i / 100})))
-        for i, letter in enumerate(results)
-    ]  # fmt: skip
-    if rows:
-        store.database.run(lambda connection: connection.execute(schedule_tables.firings.insert(), rows))
 
 
 def page(address: str, path: str, **more: object) -> requests.Response:
@@ -295,7 +278,7 @@ def line(name: str, word: str | None) -> Line:
         (["worse"], "The last night needs a look: s0 is worse."),
         (["worse+running"], "The last night needs a look: s0 is worse; 1 of the next already runs."),
         (["ok", "broken", "+running"], "1 of 2 schedules needs a look: s1 is broken; 1 of the next already runs."),
-        (["missed", "worse"], "2 of 2 schedules need a look: s0 is missed, s1 is worse."),
+        (["missed", "worse"], "2 of 2 schedules need a look: s0 was missed, s1 is worse."),
     ],
 )
 def test_the_first_line_says_whether_the_night_was_fine(words: list[str | None], expected: str) -> None:
@@ -305,7 +288,7 @@ def test_the_first_line_says_whether_the_night_was_fine(words: list[str | None],
 
 
 def test_a_schedules_page_has_each_night_in_words_and_as_a_mark(there: str, nights: Schedules) -> None:
-    fired(nights, "nightly", "oowbm+o")
+    fired(nights, "nightly", "oowbm+o", words=NASTY)
     source = page(there, "/schedules/nightly").text
     kinds = re.findall(r'data-key="night-[\d.]+">.*?class="state is-(\w+)"', source)
     assert kinds == ["ok", "better", "bad", "broken", "worse", "ok", "ok"]
@@ -326,7 +309,7 @@ def test_a_night_that_no_scheduler_took_note_of_is_missed(there: str, nights: Sc
         assert 'class="state is-bad"' in source, path
         assert "no scheduler took note of it" in source
     first = page(there, "/").text
-    assert "The last night needs a look: nightly is missed." in first
+    assert "The last night needs a look: nightly was missed." in first
     assert "was fine" not in first
     assert first.count("r-missed") == (1 if results else 0)
     nights.pause("nightly")
@@ -439,6 +422,15 @@ def test_signing_out_ends_the_session(closed: tuple[str, dict[str, str]]) -> Non
     browser.post(f"{address}/logout", data={"csrf": token.group(1)}, timeout=30)
     again = requests.get(address, cookies=kept, headers={"Accept": "text/html"}, allow_redirects=False, timeout=30)
     assert again.status_code == 303
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [("`musweep run`, then", "<code>musweep run</code>, then"), ("a ` alone", "a ` alone"),
+     ("`<b>`", "<code>&lt;b&gt;</code>"), ("</code>`&`", "&lt;/code&gt;<code>&amp;</code>")],
+)  # fmt: skip
+def test_code_in_a_sentence_is_marked_and_escaped(words: str, expected: str) -> None:
+    assert str(coded(words)) == expected
 
 
 @pytest.mark.parametrize("given", ["//evil.example", "https://evil.example", "/\\evil.example", "evil", "", "/a\nb"])
