@@ -169,3 +169,14 @@ def test_holm() -> None:
     assert holm([0.5, 0.02, 0.01, 0.03]) == pytest.approx((0.5, 0.06, 0.04, 0.06))
     assert holm([0.9, 0.8]) == (1.0, 1.0)
     assert holm([]) == ()
+
+
+def test_draws_in_blocks_are_the_draws_at_once() -> None:
+    """Large samples are drawn in blocks, lest all rows take gigabytes; the splits are those of one draw."""
+    of, size = 130, 30
+    rows = np.zeros((compare_samples.DRAWS, of))
+    rows[:, :size] = 1.0
+    at_once = np.random.default_rng(compare_samples.SEED).permuted(rows, axis=1)
+    blocks = list(compare_samples._drawn(of, size))
+    assert max(map(len, blocks)) == compare_samples.BLOCK
+    assert np.array_equal(np.concatenate(blocks), at_once)
