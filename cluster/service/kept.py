@@ -40,7 +40,7 @@ class Kept:
         self.told = False
         """Whether the summary is what the driver told, the journal not being read."""
         self.version = 0
-        self.compared: Stamp = (0, 0, 0)
+        self.beside: tuple[Stamp, ...] = ()
         self.made: OrderedDict[Any, Made] = OrderedDict()
         """Views, by what was asked."""
 

@@ -35,6 +35,8 @@ _LARGE = 2 * 2**20
 _THRIFT, _STALEST_S = 10.0, 20.0
 """A view that took a while is kept for so many times as long, though its sweep goes on; but no longer than this."""
 _VIEWS, _LONG_PAGE = 64, 500
+_BESIDE = ("comparison.json", "mlflow.json", "report.html")
+"""Files of a sweep folder that views tell of, beside the journal."""
 _PATIENCE_S = 1.5
 """How long a list waits for journals that are read for the first time."""
 
@@ -192,11 +194,11 @@ class Shelf:
             kept.forget()
             raise
         spec = looks.spec_of(kept.path)
-        compared = looks.stamp(kept.path / "comparison.json")
+        beside = tuple(looks.stamp(kept.path / name) for name in _BESIDE)
         if kept.folder is None or kept.folder.history is not reader.history or kept.folder.spec != spec:
             kept.folder, changed = Folder(kept.path, spec, reader.history), True
-        if changed or compared != kept.compared:
-            kept.version, kept.compared = kept.version + 1, compared
+        if changed or beside != kept.beside:
+            kept.version, kept.beside = kept.version + 1, beside
         kept.reader, kept.read_at = reader, time.monotonic()
         self._make_room(kept)
         return kept.folder

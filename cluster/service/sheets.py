@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -32,6 +33,7 @@ from sweeps.cost import bill
 from sweeps.history import Trial, trial_id
 
 BEST = 10
+_USER = re.compile(r"://[^/@]*@")
 LONGEST = 2000
 """Characters of a log's line that are shown."""
 
@@ -225,12 +227,13 @@ def _mlflow(folder: Folder, found: Trial | None) -> tuple[str, str]:
         return "", ""
     if not uri.startswith(("http://", "https://")):
         return "", f"mlflow server --backend-store-uri {tracked.redact(uri)} --port 5000"
+    uri = _USER.sub("://", uri).rstrip("/")
     try:
         known = json.loads((folder.path / "mlflow.json").read_bytes())
         run = known["parent"] if found is None else known["children"][found.id]
-        return f"{tracked.redact(uri).rstrip('/')}/#/experiments/{known['experiment_id']}/runs/{run}", ""
+        return f"{uri}/#/experiments/{known['experiment_id']}/runs/{run}", ""
     except (OSError, ValueError, KeyError, TypeError):  # it has not come so far
-        return tracked.redact(uri), ""
+        return uri, ""
 
 
 def _optuna(folder: Folder) -> str:

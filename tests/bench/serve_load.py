@@ -47,7 +47,7 @@ SPEC = """
 name: beside
 task: {name: curves, examples: 2000}
 model: {depth: 5, width: 32}
-training: {updates: 1500, batch: 50, reports: 15, method: nag, lr: 0.01}
+training: {updates: 300, batch: 50, reports: 6, method: nag, lr: 0.01}
 space:
   lr: {type: float, low: 0.001, high: 0.1, scale: log}
   mu_max: {type: float, low: 0.5, high: 0.99, scale: one_minus_log}
@@ -289,16 +289,18 @@ def beside(folder: Path, trials: int) -> float:
 
 def slowdown(root: Path, state: Path, count: int, rounds: int, trials: int) -> dict[str, Any]:
     """A sweep's speed alone, and beside a service with clients, in turns."""
-    alone, watched, idle = list[float](), list[float](), list[float]()
-    with serving(root, state) as (url, _):
+    alone, watched, idle, cores = list[float](), list[float](), list[float](), list[float]()
+    with serving(root, state) as (url, process):
         asyncio.run(_first(url))
         for n in range(rounds):
             alone.append(beside(state / f"alone{n}", trials))
             words = [sys.executable, "-m", "tests.bench.serve_load", "--look", url, "--clients", str(count)]
             lookers = subprocess.Popen(words, cwd=ROOT)  # niced, too: browsers are elsewhere
+            began, cpu = time.monotonic(), sum(process.cpu_times()[:2])
             try:
                 watched.append(beside(root / f"watched{n}", trials))
             finally:
+                cores.append((sum(process.cpu_times()[:2]) - cpu) / (time.monotonic() - began))
                 lookers.terminate()
                 lookers.wait(30)
             idle.append(beside(state / f"idle{n}", trials))
@@ -306,6 +308,7 @@ def slowdown(root: Path, state: Path, count: int, rounds: int, trials: int) -> d
     return {
         "rounds": rounds, "updates_per_s_alone": [round(x) for x in alone + idle],
         "updates_per_s_watched": [round(x) for x in watched], "slowed_by": round(1 - median(watched) / base, 4),
+        "cores_of_service": [round(each, 3) for each in cores],
     }  # fmt: skip
 
 

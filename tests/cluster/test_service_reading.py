@@ -288,3 +288,41 @@ def test_numbers_that_are_not_finite_get_through_json(tmp_path: Path) -> None:
     values = {curve.metric: curve.values for curve in again.curves}
     assert math.isnan(values["train_loss"][-1])
     assert values["valid_loss"][-1] == math.inf
+
+
+def test_a_sweep_and_its_trials_lead_to_their_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    folder = make(tmp_path / "one", Sweep(trials=6))
+    shelf = Shelf(tmp_path, fresh_s=0.0)
+    local = shelf.sweep("one").links
+    assert local.mlflow == ""
+    assert local.mlflow_command == f"mlflow server --backend-store-uri sqlite:///{tmp_path / 'mlflow.db'} --port 5000"
+    spec = json.loads((folder / "spec.json").read_text())
+    spec["mlflow"] = {"enabled": True, "uri": "http://ann:secret@mlflow.example:5000/"}
+    (folder / "spec.json").write_text(json.dumps(spec))
+    assert shelf.sweep("one").links.mlflow == "http://mlflow.example:5000"  # nothing has come there yet
+    runs = {"uri": "x", "experiment_id": "7", "parent": "p1", "children": {"t00002": "c2"}}
+    (folder / "mlflow.json").write_text(json.dumps(runs))
+    place = "http://mlflow.example:5000/#/experiments/7/runs"
+    assert shelf.sweep("one").links.mlflow == f"{place}/p1"
+    assert shelf.trial("one", 2).links.mlflow == f"{place}/c2"
+    spec["mlflow"] = {"enabled": False}
+    (folder / "spec.json").write_text(json.dumps(spec))
+    off = shelf.sweep("one").links
+    assert (off.mlflow, off.mlflow_command) == ("", "")
+
+
+def test_optuna_dashboard_opens_on_the_exported_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib.util
+
+    folder = make(tmp_path / "one", Sweep(trials=6))
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "optuna_dashboard" else real(name))
+    assert Shelf(tmp_path).sweep("one").links.optuna == ""
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: real("json") if name == "optuna_dashboard" else real(name)
+    )
+    study = f"optuna-dashboard sqlite:///{folder / 'study.db'}"
+    assert Shelf(tmp_path).sweep("one").links.optuna == f"musweep export {folder} --study file && {study}"
+    (folder / "study.db").touch()
+    assert Shelf(tmp_path).sweep("one").links.optuna == study
