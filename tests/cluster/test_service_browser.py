@@ -129,6 +129,8 @@ def test_tables_sort_filter_and_turn_without_a_new_page(page: Page, there: str) 
     page.type("method:nag", css="#q")
     page.wait("[...document.querySelectorAll('#trials tbody tr')].every(r => r.innerText.includes('nag'))")
     assert page.evaluate("document.activeElement.id") == "q"  # what one types in keeps the focus
+    kept = page.evaluate("[...document.querySelectorAll('#trials tbody tr')].map(r => +r.cells[3].innerText)")
+    assert kept == sorted(kept, reverse=True)  # and what is filtered its order
     page.type("nothing-like-it", css="#q")
     page.wait("document.body.innerText.includes('No trial fits')")
     assert page.evaluate("window.same") is True

@@ -171,6 +171,13 @@ def test_filters_let_pass_just_what_they_say(there: str) -> None:
     assert "No trial fits" in few.text
 
 
+def test_a_filter_keeps_the_order_also_without_a_script(there: str) -> None:
+    source = page(there, "/sweeps/contest?sort=lr&order=down").text
+    given = re.findall(r'type="hidden" name="(sort|order)" value="(\w+)"', source)
+    assert given == [("sort", "lr"), ("order", "down")]
+    assert 'name="sort"' not in page(there, "/sweeps/contest").text
+
+
 def test_a_filter_that_cannot_be_understood_says_so_and_shows_all(there: str) -> None:
     found = page(there, "/sweeps/contest?q=learning_rate<1&sort=nothing")
     assert found.status_code == 200

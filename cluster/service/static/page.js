@@ -145,11 +145,23 @@ document.addEventListener("click", event => {
   }
 });
 
-addEventListener("popstate", () => go(location.href, ""));
+addEventListener("popstate", async () => {
+  await go(location.href, "");
+  const here = new URLSearchParams(location.search);
+  for (const field of document.querySelectorAll("form[data-swapped] :is(input, select)"))
+    field.value = here.get(field.name) ?? "";
+});
 
+// What a form asks for, in the order that the table has by now.
 function asked(form) {
-  const given = [...new FormData(form)].filter(([, value]) => value !== "");
-  return form.action.split("?")[0] + (given.length ? "?" + new URLSearchParams(given) : "");
+  const given = new URLSearchParams([...new FormData(form)].filter(([, value]) => value !== ""));
+  const here = new URLSearchParams(location.search);
+  for (const name of ["sort", "order"]) {
+    if (form.elements[name]?.type === "select-one") continue;
+    given.delete(name);
+    if (here.has(name)) given.set(name, here.get(name));
+  }
+  return form.action.split("?")[0] + (given.size ? "?" + given : "");
 }
 
 let typing = 0;
