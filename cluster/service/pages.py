@@ -33,7 +33,7 @@ REPORT_POLICY = (
 """A report carries its own script, and has names of others in it: it runs apart from the pages that may act."""
 TITLES = {
     400: "This cannot be understood", 401: "Sign in first", 403: "This is not yours to do",
-    404: "There is nothing here", 409: "Not now", 413: "Too much at once", 422: "This cannot be done",
+    404: "There is nothing here", 409: "This cannot be done now", 413: "Too much at once", 422: "This cannot be done",
     429: "Too many tries", 500: "A fault of ours",
 }  # fmt: skip
 

@@ -246,7 +246,7 @@ def _home(every: Sequence[Summary], now: float) -> dict[str, Any]:
         "lines": lines, "word": word, "sentence": sentence, "wanting": attention(every, now)[:20],
         "running": [each for each in every if each.state == "running"][:20],
         "recent": [each for each in every if each.state != "running"][:6], "total": len(every),
-        "events": "/api/v1/events",
+        "events": "/api/v1/events", "poll": 30,
     }  # fmt: skip
 
 
@@ -255,7 +255,7 @@ def all_schedules(request: Request, _who: Annotated[Who, Depends(reader)]) -> Re
     """All schedules."""
     there = {each.id for each in request.app.state.service.shelf.sweeps()}
     lines, trouble = _lines(there, time.time())
-    return html(request, "schedules.html", lines=lines, trouble=trouble, events="/api/v1/events")
+    return html(request, "schedules.html", lines=lines, trouble=trouble, events="/api/v1/events", poll=5)
 
 
 def _one(name: str) -> Schedule:
@@ -286,7 +286,8 @@ def schedule(request: Request, name: str, who: Annotated[Who, Depends(reader)]) 
         history=[told(each, there) for each in firings], next=coming(one, now), words=schedule_times.words(one.cron),
         shown=lambda at: schedule_times.shown(at, one.zone), messages=found.messages(name, 10),
         drawn=strip(known.marks, name, width=900, height=150), may_write=who.may("operator"),
-        measured=any(_night(each).get("effect") is not None for each in firings[:SHOWN]), events="/api/v1/events",
+        measured=any(_night(each).get("effect") is not None for each in firings[:SHOWN]),
+        events="/api/v1/events", poll=5,
     )  # fmt: skip
 
 

@@ -52,7 +52,7 @@ def queue(request: Request, who: Annotated[Who, Depends(reader)]) -> Response:
             continue
         over = [each for each in entries if each.state in ENDED][ENDED_SHOWN:]
         rows += shown([each for each in entries if each not in over], there)
-    return html(request, "queue.html", rows=rows, notes=notes, targets=targets, events="/api/v1/events",
+    return html(request, "queue.html", rows=rows, notes=notes, targets=targets, events="/api/v1/events", poll=5,
                 may_write=who.may("operator"))  # fmt: skip
 
 

@@ -220,5 +220,5 @@ shared = Shared()
 def _context(request: Request, values: Mapping[str, Any]) -> dict[str, Any]:
     """What every template may count on."""
     who = who_of(request)
-    common = {"path": request.url.path, "events": "", "who": who, "csrf": who.csrf}
+    common = {"path": request.url.path, "events": "", "poll": 0, "who": who, "csrf": who.csrf}
     return {**common, **values}

@@ -67,7 +67,7 @@ def test_what_is_queued_is_held_released_moved_and_cancelled(shared: tuple[str, 
     assert shown(address)[-1] == ("b", "stopped")
     again = told(address, "b", "hold")
     assert again.status_code == 409
-    assert "<h1>Not now</h1>" in again.text
+    assert "<h1>This cannot be done now</h1>" in again.text
     assert told(address, "zzz", "hold").status_code == 404
     assert told(address, "a", "explode").status_code == 404
     found = queue.get("a")

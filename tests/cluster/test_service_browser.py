@@ -151,6 +151,17 @@ def test_sweeps_are_chosen_and_compared(page: Page, there: str) -> None:
     assert page.faults() == []
 
 
+def test_what_no_event_tells_of_is_looked_for(page: Page, there: str) -> None:
+    opened(page, f"{there}/schedules/nightly")
+    page.wait(f"{LIVE} === 'live'")
+    store = schedules()
+    store.pause("nightly")
+    page.wait("[...document.querySelectorAll('main button')].some(b => b.innerText === 'Resume')", 20)
+    store.resume("nightly")
+    page.wait("[...document.querySelectorAll('main button')].some(b => b.innerText === 'Pause')", 20)
+    assert page.faults() == []
+
+
 def test_a_page_says_so_when_it_is_no_longer_live(page: Page, root: Path) -> None:
     with serving(root) as address:
         opened(page, f"{address}/sweeps")

@@ -106,6 +106,8 @@ function follow(address) {
     for (const kind of (document.body.dataset.kinds || "").split(" ").filter(Boolean)) source.addEventListener(kind, news);
   };
   open();
+  const poll = 1000 * +document.body.dataset.poll;  // for what no event tells of
+  if (poll) setInterval(soon, poll);
   addEventListener("pagehide", () => source.close());
   addEventListener("pageshow", event => { if (event.persisted) open(); });
   document.addEventListener("visibilitychange", () => { if (!document.hidden) soon(); });
