@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from anyio import to_thread
 
 from cluster.service.models import Summary
-from cluster.service.reading import Shelf
+from cluster.service.reading import FRESH_S, Shelf
 
 BEAT_S = 15.0
 """After so long without news a comment is sent, so that proxies keep the connection."""
@@ -50,7 +50,7 @@ class Hub:
         every_s: between two looks.
     """
 
-    def __init__(self, shelf: Shelf, every_s: float = 1.0) -> None:
+    def __init__(self, shelf: Shelf, every_s: float = FRESH_S) -> None:
         self._shelf, self._every_s = shelf, every_s
         self._watchers: set[Watcher] = set()
         self._known: dict[str, Summary] = {}

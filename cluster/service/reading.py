@@ -26,8 +26,8 @@ from sweeps.history import Trial
 
 T = TypeVar("T")
 
-FRESH_S = 1.0
-"""How old an answer may be."""
+FRESH_S = 2.0
+"""How old an answer may be: as old as what drivers tell."""
 MEMORY = 768 * 2**20
 """Bytes that journals which were read may take, about."""
 _LARGE = 2 * 2**20

@@ -25,14 +25,13 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
+from statistics import fmean, stdev
 from typing import Any
 
 import aiohttp
 import psutil
 
-from sweeps.history import load
-from sweeps.journal import Journal, Record
+from sweeps.journal import Journal, Record, read
 from sweeps.lease import Lease
 from tests.bench.machine import describe
 from tests.bench.machine import load as load_average
@@ -47,12 +46,12 @@ SPEC = """
 name: beside
 task: {name: curves, examples: 2000}
 model: {depth: 5, width: 32}
-training: {updates: 300, batch: 50, reports: 6, method: nag, lr: 0.01}
+training: {updates: 1500, batch: 50, reports: 60, method: nag, lr: 0.01}
 space:
   lr: {type: float, low: 0.001, high: 0.1, scale: log}
   mu_max: {type: float, low: 0.5, high: 0.99, scale: one_minus_log}
 search: {algorithm: random, seed: 1}
-budget: {trials: TRIALS}
+budget: {trials: 5000}
 early_stopping: null
 resources: {workers: 2, engine: loop}
 mlflow: {enabled: false}
@@ -273,43 +272,78 @@ async def _first(url: str) -> None:
 # -- the sweep beside it -----------------------------------------------------------------------------------------------
 
 
-def beside(folder: Path, trials: int) -> float:
-    """Updates a second of a sweep that runs here, from its first report to its last."""
-    spec = folder.parent / "beside.yaml"
-    spec.write_text(SPEC.replace("TRIALS", str(trials)))
-    words = [sys.executable, "-m", "cluster.cli", "run", str(spec), "--out", str(folder)]
+def slowdown(root: Path, state: Path, count: int, windows: int, window_s: float) -> dict[str, Any]:
+    """A sweep's speed while clients look and while none does, in turns a few seconds long: others' work averages out."""
+    spec, folder = state / "beside.yaml", root / "beside"
+    spec.write_text(SPEC)
     env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(words, env=env, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    trials_ = load(folder).trials.values()
-    first = min(trial.asked_at for trial in trials_)
-    last = max(trial.ended_at or 0.0 for trial in trials_)
-    return sum(trial.updates for trial in trials_) / (last - first)
-
-
-def slowdown(root: Path, state: Path, count: int, rounds: int, trials: int) -> dict[str, Any]:
-    """A sweep's speed alone, and beside a service with clients, in turns."""
-    alone, watched, idle, cores = list[float](), list[float](), list[float](), list[float]()
     with serving(root, state) as (url, process):
         asyncio.run(_first(url))
-        for n in range(rounds):
-            alone.append(beside(state / f"alone{n}", trials))
-            words = [sys.executable, "-m", "tests.bench.serve_load", "--look", url, "--clients", str(count)]
-            lookers = subprocess.Popen(words, cwd=ROOT)  # niced, too: browsers are elsewhere
-            began, cpu = time.monotonic(), sum(process.cpu_times()[:2])
-            try:
-                watched.append(beside(root / f"watched{n}", trials))
-            finally:
-                cores.append((sum(process.cpu_times()[:2]) - cpu) / (time.monotonic() - began))
-                lookers.terminate()
-                lookers.wait(30)
-            idle.append(beside(state / f"idle{n}", trials))
-    base = median(alone + idle)
+        words = [sys.executable, "-m", "cluster.cli", "run", str(spec), "--out", str(folder)]
+        with (state / "beside.out").open("w") as out:
+            sweep = subprocess.Popen(words, env=env, stdout=out, stderr=out, cwd=state)
+        words = [sys.executable, "-m", "tests.bench.serve_load", "--look", url, "--clients", str(count)]
+        lookers = subprocess.Popen(
+            words, cwd=ROOT, stdin=subprocess.PIPE, text=True
+        )  # niced, too: browsers are elsewhere
+        assert lookers.stdin is not None
+        try:
+            until = time.monotonic() + 120
+            while len(_updates(folder)) < 20:
+                assert sweep.poll() is None, (state / "beside.out").read_text()[-2000:]
+                assert time.monotonic() < until
+                time.sleep(0.5)
+            turns = []
+            for n in range(windows):
+                lookers.stdin.write("on\n" if n % 2 else "off\n")
+                lookers.stdin.flush()
+                time.sleep(1.0)  # what was under way ends
+                began, cpu = time.time(), sum(process.cpu_times()[:2])
+                time.sleep(window_s)
+                turns.append((n % 2 == 1, began, time.time(), sum(process.cpu_times()[:2]) - cpu))
+        finally:
+            lookers.terminate()
+            sweep.send_signal(signal.SIGINT)
+            sweep.wait(90)
+            lookers.wait(30)
+            lookers.stdin.close()
+    done = _updates(folder)
+    rates: dict[bool, list[float]] = {False: [], True: []}
+    cores: dict[bool, list[float]] = {False: [], True: []}
+    for watched, began, ended, cpu in turns:
+        rates[watched].append(sum(n for at, n in done if began <= at < ended) / (ended - began))
+        cores[watched].append(cpu / (ended - began))
+    ratio = [1 - b / a for a, b in zip(rates[False], rates[True], strict=True)]
+    error = stdev(ratio) / len(ratio) ** 0.5
     return {
-        "rounds": rounds, "updates_per_s_alone": [round(x) for x in alone + idle],
-        "updates_per_s_watched": [round(x) for x in watched], "slowed_by": round(1 - median(watched) / base, 4),
-        "cores_of_service": [round(each, 3) for each in cores],
+        "window_s": window_s, "updates_per_s_alone": [round(x) for x in rates[False]],
+        "updates_per_s_watched": [round(x) for x in rates[True]],
+        "slowed_by": round(1 - sum(rates[True]) / sum(rates[False]), 4), "standard_error": round(error, 4),
+        "cores_of_service": round(fmean(cores[True]), 3), "cores_of_service_unwatched": round(fmean(cores[False]), 3),
     }  # fmt: skip
+
+
+def _updates(folder: Path) -> list[tuple[float, int]]:
+    """(time, updates) of each report of a trial."""
+    seen: dict[int, int] = {}
+    found = []
+    for record in read(folder / "journal.jsonl"):
+        for entry in record["trials"] if record["type"] == "report" else ():
+            found.append((record["time"], entry["update"] - seen.get(entry["trial"], 0)))
+            seen[entry["trial"]] = entry["update"]
+    return found
+
+
+async def look_in_turns(count: int, url: str) -> None:
+    """So many browsers while stdin has said `on`, none while it has said `off`."""
+    loop, looking = asyncio.get_running_loop(), list[asyncio.Task[None]]()
+    while line := await loop.run_in_executor(None, sys.stdin.readline):
+        for task in looking:
+            task.cancel()
+        await asyncio.gather(*looking, return_exceptions=True)
+        looking, seen = [], Seen()
+        if line.strip() == "on":
+            looking = [asyncio.create_task(client(n, url, "big", time.monotonic() + 3600, seen)) for n in range(count)]
 
 
 def main() -> None:
@@ -317,8 +351,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--clients", type=int, default=50)
     parser.add_argument("--seconds", type=float, default=30.0)
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--trials", type=int, default=24)
+    parser.add_argument("--windows", type=int, default=12)
+    parser.add_argument("--window-s", type=float, default=5.0)
     parser.add_argument("--no-sweep", action="store_true")
     parser.add_argument("--feed", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--look", help=argparse.SUPPRESS)
@@ -328,7 +362,7 @@ def main() -> None:
         return
     if given.look:
         os.nice(10)
-        asyncio.run(clients(given.clients, given.look, "big", 3600.0))
+        asyncio.run(look_in_turns(given.clients, given.look))
         return
     found: dict[str, Any] = {"machine": describe()}
     with tempfile.TemporaryDirectory(prefix="musweep-serve-") as place:
@@ -340,7 +374,7 @@ def main() -> None:
         found["load"] = look(root, state, path, to_come, given.clients, given.seconds)
         print(json.dumps(found["load"], indent=1), file=sys.stderr)
         if not given.no_sweep:
-            found["sweep_beside"] = slowdown(root, state, given.clients, given.rounds, given.trials)
+            found["sweep_beside"] = slowdown(root, state, given.clients, given.windows, given.window_s)
     found["load_average_1m_after"] = load_average()
     text = json.dumps(found, indent=1)
     print(text)
