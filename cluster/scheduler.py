@@ -31,8 +31,8 @@ TRIES = 3
 """How often a night's sweep is started before its faults are its result."""
 OVERDUE_S = 1800.0
 """After which it is told that a night cannot begin."""
-PAST, DRAWN = 400, 60
-"""Nights that one is held against at most, and that a message's picture shows."""
+PAST, DRAWN = 10_000, 60
+"""Nights that one is held against, which is all there are, and that a message's picture shows."""
 _SENDS, _FIRST_S, _LONGEST_S = 10, 30.0, 3600.0
 _USER = re.compile(r"\bexit code 2\b")
 

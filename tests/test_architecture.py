@@ -38,7 +38,7 @@ OWNERS = {
         "cluster/schedule*.py",
         "cluster/service/tokens.py",
     ),
-    "prometheus_client": ("cluster/metrics.py",),
+    "prometheus_client": ("cluster/metrics*.py",),
     "pynvml": ("sweeps/usage.py",),
     "requests": ("cluster/ray_jobs.py", "cluster/client.py", "cluster/notify.py"),
     "pathspec": ("cluster/ignored.py",),
