@@ -163,7 +163,7 @@ def test_a_scheduler_killed_at_random_moments_fires_each_night_once(url: str, tm
         os.kill(running.pid, signal.SIGKILL)
         running.join()
     schedules.pause("nightly")
-    clock = Clock(max(each.claimed for each in schedules.firings(limit=1000)) + 2 * CLAIM_S)
+    clock = Clock(max(max(each.claimed, each.at) for each in schedules.firings(limit=1000)) + 2 * CLAIM_S)
     last = Scheduler(schedules, Files(folder), say=lambda words: None, clock=clock)
     while last.tick():
         pass
