@@ -104,7 +104,7 @@ class Sweeps:
         from dashboards import strip
 
         found = nights_of(done)
-        return strip.png(found) if found else None
+        return strip.png(found, done[-1].schedule) if found else None
 
 
 def nights_of(done: Sequence[Firing]) -> list[Night]:

@@ -6,7 +6,6 @@ with the tolerance as a line. A result is told by colour, by the form of its mar
 
 from __future__ import annotations
 
-import html
 import io
 import itertools
 import math
@@ -14,17 +13,16 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from dashboards.plots import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION, Figure
+from dashboards.plots import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION
 from sweeps.night_file import RESULTS, Night
 
 COLOURS = {"ok": BLUE, "worse": VERMILION, "better": GREEN, "broken": PURPLE}
-MARKS = {"ok": ("o", "circle"), "worse": ("^", "triangle-up"), "better": ("v", "triangle-down"), "broken": ("X", "x")}
-"""Form of a mark, by result: matplotlib's name and plotly's."""
+MARKS = {"ok": "o", "worse": "v", "better": "^", "broken": "X"}
+"""Form of a mark, by result, as on the pages and in the terminal."""
 SAME = 1e-12
 """Where nights that are equal to the bit stand on an axis of differences."""
 LARGEST = 10.0
 SIZE, DPI = (8.0, 3.0), 100
-WORDS = {"fixed": "largest relative difference", "fresh": "errors, as a multiple of the reference's", "plain": ""}
 NONE = "no night has been judged yet"
 
 
@@ -112,7 +110,7 @@ def begun(nights: Sequence[Night]) -> list[tuple[Night, str]]:
 def _points(axes: Any, nights: Sequence[Night], kind: str, result: str) -> None:
     if not nights:
         return
-    mark, colour = MARKS[result][0], COLOURS[result]
+    mark, colour = MARKS[result], COLOURS[result]
     edge = _ends(nights, kind)[0] if kind != "plain" else 0.5
     bottom = axes.get_ylim()[0]
     days = [_day(night) for night in nights]
@@ -181,62 +179,3 @@ def _marks(low: float, high: float, kind: str) -> tuple[list[float], list[str]]:
             break
     marks = sorted([1 / step for step in above] + [1.0] + above)
     return [mark for mark in marks if low <= mark <= high], [f"{mark:.3g}" for mark in marks if low <= mark <= high]
-
-
-def figure(nights: Sequence[Night]) -> Figure | str:
-    """The chart for pages, in their own colours; or why there is none, as a sentence."""
-    nights = sorted(nights, key=lambda night: night.at)
-    if not nights:
-        return f"Nothing to draw: {NONE}."
-    kind = kind_of(nights)
-    if kind == "plain":
-        return "Nothing to draw: the spec has no `night`, so that only whether a night ended is judged."
-    low, high = _ends(nights, kind)
-    data = [_trace(result, [night for night in nights if night.result == result], kind, low) for result in RESULTS]
-    data = [trace for trace in data if trace["x"]]
-    marks, texts = _marks(low, high, kind)
-    layout = {
-        "xaxis": {"type": "date", "title": {"text": "night"}},
-        "yaxis": {"type": "log", "range": [math.log10(low), math.log10(high)], "title": {"text": WORDS[kind]},
-                  "tickvals": marks, "ticktext": texts},
-        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom"}, "hovermode": "closest", "shapes": [],
-    }  # fmt: skip
-    level = 1.0 if kind == "fresh" else nights[-1].tolerance
-    across = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": level, "y1": level}
-    line = {"color": "--soft", "width": 1} if kind == "fresh" else {"color": ORANGE, "width": 1.5, "dash": "dash"}
-    shapes = [{**across, "line": line, "layer": "below"}] if level else []
-    shapes += [{"type": "line", "yref": "paper", "y0": 0, "y1": 1, "x0": _text(night), "x1": _text(night),
-                "line": {"color": "--soft", "width": 1, "dash": "dot"}} for night, _ in begun(nights)]  # fmt: skip
-    layout["shapes"] = shapes
-    layout["annotations"] = [
-        {"x": _text(night), "y": 1, "yref": "paper", "text": why, "showarrow": False, "textangle": -90,
-         "xanchor": "right", "yanchor": "top", "font": {"size": 11}} for night, why in begun(nights)
-    ]  # fmt: skip
-    return Figure(data=data, layout=layout, height=320)
-
-
-def _text(night: Night) -> str:
-    return f"{_day(night):%Y-%m-%d %H:%M:%S}"
-
-
-def _trace(result: str, nights: Sequence[Night], kind: str, low: float) -> dict[str, Any]:
-    """The nights of one result; those with nothing to compare lie at the lower edge, hollow unless broken."""
-    heights = [place(night, kind) for night in nights]
-    shape = MARKS[result][1]
-    symbols = [f"{shape}-open" if height is None and result != "broken" else shape for height in heights]
-    trace: dict[str, Any] = {
-        "type": "scatter", "mode": "markers", "name": f"{result} ({len(nights)})",
-        "x": [_text(night) for night in nights],
-        "y": [low * 1.02 if height is None else height for height in heights],
-        "text": [html.escape(night.sentence) for night in nights],
-        "hovertemplate": f"%{{x|%Y-%m-%d}}: {result}<br>%{{text}}<extra></extra>",
-        "marker": {"color": COLOURS[result], "size": 9, "symbol": symbols}, "cliponaxis": False,
-    }  # fmt: skip
-    if kind == "fresh":
-        pairs = [(night.effect, night.low, night.high) for night in nights]
-        trace["error_y"] = {
-            "type": "data", "symmetric": False, "width": 0, "thickness": 1.3,
-            "array": [high - mid if mid and low_ and high else 0 for mid, low_, high in pairs],
-            "arrayminus": [mid - low_ if mid and low_ and high else 0 for mid, low_, high in pairs],
-        }  # fmt: skip
-    return trace
