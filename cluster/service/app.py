@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from anyio import to_thread
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from cluster.service.tokens import Tokens
 
 API = "/api/v1"
+THREADS = 100
+"""Requests under way: those that wait for a long journal's first read must not keep others out."""
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 
 
@@ -87,6 +90,7 @@ def create(
 
     @asynccontextmanager
     async def life(_app: FastAPI) -> AsyncIterator[None]:
+        to_thread.current_default_thread_limiter().total_tokens = THREADS
         service.actions.begin()
         service.hub.begin()
         yield

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import random
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
@@ -16,6 +18,8 @@ BEAT_S = 15.0
 """After so long without news a comment is sent, so that proxies keep the connection."""
 MOST = 500
 """Streams at once."""
+SPREAD_S, MOST_SPREAD_S = 0.015, 1.5
+"""Seconds, for each stream and at most, over which news are told."""
 _WAITING = 64
 """Events that a slow client may be behind."""
 _FIRST = 50
@@ -34,6 +38,11 @@ def event(kind: str, data: str, id_: str = "") -> bytes:
     """One event as it goes over the line."""
     lines = [f"event: {kind}", *([f"id: {id_}"] if id_ else []), *(f"data: {line}" for line in data.splitlines())]
     return ("\n".join(lines) + "\n\n").encode()
+
+
+def busy() -> bool:
+    """Whether the machine has more to do than cores: then sweeps go first, and pages go on half as often."""
+    return os.getloadavg()[0] > (os.cpu_count() or 1)
 
 
 class TooMany(Exception):
@@ -99,6 +108,8 @@ class Hub:
                 except TimeoutError:
                     news = b": still here\n\n"
                 if news:
+                    # Pages ask again when they are told: all at once they would wait for each other.
+                    await asyncio.sleep(random.random() * min(MOST_SPREAD_S, SPREAD_S * len(self._watchers)))
                     yield news
             yield event("bye", "{}")
         finally:
@@ -113,7 +124,7 @@ class Hub:
                 if not first:
                     self._tell(found)
                 self._known, first = found, False
-            await asyncio.sleep(self._every_s)
+            await asyncio.sleep(self._every_s * (2 if busy() else 1))
 
     def _tell(self, found: dict[str, Summary]) -> None:
         news = [
