@@ -50,7 +50,7 @@ training: {updates: 1500, batch: 50, reports: 60, method: nag, lr: 0.01}
 space:
   lr: {type: float, low: 0.001, high: 0.1, scale: log}
   mu_max: {type: float, low: 0.5, high: 0.99, scale: one_minus_log}
-search: {algorithm: random, seed: 1}
+search: {algorithm: random, seed: 1, group_size: 4}
 budget: {trials: 5000}
 early_stopping: null
 resources: {workers: 2, engine: loop}
@@ -273,7 +273,7 @@ async def _first(url: str) -> None:
 
 
 def slowdown(root: Path, state: Path, count: int, windows: int, window_s: float) -> dict[str, Any]:
-    """A sweep's speed while clients look and while none does, in turns a few seconds long: others' work averages out."""
+    """A sweep's speed while clients look and while none does, in turns of seconds: others' work averages out."""
     spec, folder = state / "beside.yaml", root / "beside"
     spec.write_text(SPEC)
     env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -298,9 +298,10 @@ def slowdown(root: Path, state: Path, count: int, windows: int, window_s: float)
                 lookers.stdin.write("on\n" if n % 2 else "off\n")
                 lookers.stdin.flush()
                 time.sleep(1.0)  # what was under way ends
-                began, cpu = time.time(), sum(process.cpu_times()[:2])
+                began, cpu, theirs = time.time(), _cpu(process.pid), _cpu(lookers.pid)
                 time.sleep(window_s)
-                turns.append((n % 2 == 1, began, time.time(), sum(process.cpu_times()[:2]) - cpu))
+                spent = _cpu(process.pid) - cpu, _cpu(lookers.pid) - theirs
+                turns.append((n % 2 == 1, began, time.time(), spent))
         finally:
             lookers.terminate()
             sweep.send_signal(signal.SIGINT)
@@ -309,18 +310,24 @@ def slowdown(root: Path, state: Path, count: int, windows: int, window_s: float)
             lookers.stdin.close()
     done = _updates(folder)
     rates: dict[bool, list[float]] = {False: [], True: []}
-    cores: dict[bool, list[float]] = {False: [], True: []}
-    for watched, began, ended, cpu in turns:
+    cores = list[tuple[float, ...]]()
+    for watched, began, ended, spent in turns:
         rates[watched].append(sum(n for at, n in done if began <= at < ended) / (ended - began))
-        cores[watched].append(cpu / (ended - began))
-    ratio = [1 - b / a for a, b in zip(rates[False], rates[True], strict=True)]
+        cores += [tuple(each / (ended - began) for each in spent)] if watched else []
+    of_service, of_clients = (fmean(column) for column in zip(*cores, strict=True))
+    ratio = [1 - b / a for a, b in zip(rates[False], rates[True], strict=True) if a]
     error = stdev(ratio) / len(ratio) ** 0.5
     return {
         "window_s": window_s, "updates_per_s_alone": [round(x) for x in rates[False]],
         "updates_per_s_watched": [round(x) for x in rates[True]],
         "slowed_by": round(1 - sum(rates[True]) / sum(rates[False]), 4), "standard_error": round(error, 4),
-        "cores_of_service": round(fmean(cores[True]), 3), "cores_of_service_unwatched": round(fmean(cores[False]), 3),
+        "cores_of_service": round(of_service, 3), "cores_of_clients": round(of_clients, 3),
     }  # fmt: skip
+
+
+def _cpu(pid: int) -> float:
+    """CPU seconds of a process."""
+    return sum(psutil.Process(pid).cpu_times()[:2])
 
 
 def _updates(folder: Path) -> list[tuple[float, int]]:
