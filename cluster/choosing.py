@@ -212,6 +212,7 @@ class _Choosing:
                 there = pool.left_above(entry.priority)
                 passing |= {each.id: each.passed for each in pool.heads if each.priority == entry.priority}
             room = room.least(there)
+        room = room.least(_Pool.without(self._above(entry, own), self.target.free))
         if room.short(least) or self._exhausted(passing):
             self._wait(entry, least, own)
             return
@@ -220,6 +221,11 @@ class _Choosing:
             pool.take(need(entry, workers))
         self.holders.append((entry, workers))
         self.choice.start.append(Start(entry.id, workers, tuple(passing)))
+
+    def _above(self, entry: Entry, own: _Pool) -> list[Entry]:
+        """Those of the same owner and of higher priority that wait for their quota: others need not wait for them."""
+        everybodys = {id(head) for head in self.target.heads}
+        return [each for each in own.heads if each.priority > entry.priority and id(each) not in everybodys]
 
     def _exhausted(self, passing: Mapping[str, int]) -> bool:
         """Whether one of these was overtaken often enough."""
@@ -243,6 +249,8 @@ class _Choosing:
             why = self._for_quota(entry, lacking[0], own)
         elif own.left_above(entry.priority).short(least) or self._full(own, entry, least):
             why = f"quota: {_behind(own.heads, entry, least)}"
+        elif not self.target.left().short(least) and (above := self._above(entry, own)):
+            why = f"quota: {_behind(above, entry, least)}"
         else:
             lacking = self.target.free.short(least)
             why = self._for_room(least, lacking[0]) if lacking else _behind(self.target.heads, entry, least)

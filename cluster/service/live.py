@@ -98,10 +98,12 @@ class Hub:
         self._watchers.add(watcher)
         try:
             yield b"retry: 2000\n\n"
-            found = [s for s in await to_thread.run_sync(self._shelf.sweeps) if watcher.sweep in (None, s.id)]
-            yield b"".join(event("sweep", each.model_dump_json(), each.version) for each in found[:_FIRST])
-            if self._task is None or self._task.done():
+            every = await to_thread.run_sync(self._shelf.sweeps)
+            if self._task is None or self._task.done():  # news are what differs from what the first one was told
+                self._known = {each.id: each for each in every}
                 self._task = asyncio.create_task(self._look())
+            found = [each for each in every if watcher.sweep in (None, each.id)]
+            yield b"".join(event("sweep", each.model_dump_json(), each.version) for each in found[:_FIRST])
             while not self._over:
                 try:
                     news = await asyncio.wait_for(watcher.waiting.get(), BEAT_S)
@@ -116,14 +118,11 @@ class Hub:
             self._watchers.discard(watcher)
 
     async def _look(self) -> None:
-        self._known = {}
-        first = True
         while self._watchers and not self._over:
             with contextlib.suppress(OSError):
                 found = {each.id: each for each in await to_thread.run_sync(self._shelf.sweeps)}
-                if not first:
-                    self._tell(found)
-                self._known, first = found, False
+                self._tell(found)
+                self._known = found
             await asyncio.sleep(self._every_s * (2 if busy() else 1))
 
     def _tell(self, found: dict[str, Summary]) -> None:

@@ -122,6 +122,20 @@ def test_a_lost_node_stops_nothing_and_starts_nothing() -> None:
     assert choice.why["s3"].startswith("waiting for 1 GPU: 4 of 2 are held by s1")
 
 
+def test_what_waits_for_its_owners_quota_finds_room_when_that_is_free() -> None:
+    rules = Rules(anyone=Room(cpus=6, gpus=2))
+    higher = entry(4, owner="ann", priority=1, cpus=1.0, gpus=0.5)
+    waiting = [
+        entry(1, owner="ann", cpus=1.0),
+        entry(2, owner="ann", cpus=2.0),
+        higher,
+        entry(5, owner="bob", cpus=1.0),
+    ]
+    choice = choose(waiting, Room(cpus=6, gpus=2), rules, [running(3, owner="ann", cpus=2.0, gpus=2.0)])
+    assert sorted(started(choice)) == ["s1", "s5"]  # the last CPU is kept for s4
+    assert choice.why["s2"] == "quota: behind s4 (priority 1), which waits for 1 CPU and 0.5 GPUs"
+
+
 OWNERS = ("ann", "bob", "cat")
 NO_LIMIT = float("inf")
 capacities = st.builds(Room, cpus=st.sampled_from([6.0, 8.0, 16.0]), gpus=st.sampled_from([2.0, 4.0]))
