@@ -123,7 +123,9 @@ class Terminal:
         blocks = re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL)
         first = next(block for block in blocks if block.startswith("name: first"))
         (folder / "first.yaml").write_text(first)
-        kept = first.replace("name: first", "name: spec").replace("updates: 1000", "updates: 920, reports: 92, keep: [900]")
+        kept = first.replace("name: first", "name: spec").replace(
+            "updates: 1000", "updates: 920, reports: 92, keep: [900]"
+        )
         kept = kept.replace("depth: 2, width: 64", "depth: 1, width: 8").replace(
             "budget: {trials: 48}", "budget: {trials: 14}"
         )
