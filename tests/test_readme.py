@@ -20,6 +20,10 @@ WORDS = re.compile(r"(?:\$ )?((?:musweep|make|mlflow|curl) .*)")
 ELSEWHERE = {
     "make sweep": "the README's two commands are typed in a fresh clone before an issue is closed",
     "make test": "this very run",
+    "musweep run spec.yaml --set budget.trials=200 --set space.lr.high=0.5": (
+        "tests/cluster/test_cli.py::test_overrides_reach_the_spec"
+    ),
+    "musweep run runs/SWEEP --more 100": "tests/cluster/test_sweep_life.py::test_run_interrupt_resume_extend_export",
     "musweep submit spec.yaml --to lab": "tests/cluster/test_submit.py::test_a_real_cluster_from_an_odd_folder",
     "musweep status ID": "tests/cluster/test_submit.py::test_a_real_cluster_from_an_odd_folder",
     "musweep clusters check lab": "tests/cluster/test_submit.py::test_a_real_cluster_from_an_odd_folder",
@@ -40,11 +44,9 @@ ELSEWHERE = {
 LIVED = [
     "musweep check spec.yaml",
     "musweep plan spec.yaml",
-    "musweep run first.yaml",
     "musweep run s13-table2 --protocol reduced",
-    "musweep run spec.yaml --set budget.trials=200 --set space.lr.high=0.5",
+    "musweep run first.yaml",
     "musweep resume runs/SWEEP",
-    "musweep run runs/SWEEP --more 100",
     "musweep ls",
     "musweep show latest",
     "musweep show latest t00012",
@@ -78,18 +80,19 @@ ALONE = [
 SERVED = ["musweep serve", "musweep --server https://lab.example ls", "curl -s http://127.0.0.1:8321/api/v1/sweeps"]
 
 SMALL = {
-    "musweep run first.yaml": "--set budget.trials=16 --set training.updates=920 --set model.width=8",
+    "musweep run first.yaml": (
+        "--set budget.trials=14 --set training.updates=920 --set training.reports=92 --set training.keep=[900] "
+        "--set model.width=8 --set model.depth=1 --set early_stopping=null"
+    ),
     "musweep run s13-table2": (
         "--set training.updates=60 --set search.seeds=1 --set budget.trials=2 "
         "--set 'forks=[{name: lowered, at: 56, updates: 4, mu: 0.9}]'"
     ),
-    "musweep run spec.yaml": "--set budget.trials=14",
-    "musweep run runs/SWEEP --more 100": "2",
     "musweep confirm": "--top 1 --seeds 2",
     "musweep fork": "--updates 20",
     "musweep metrics": "--once",
 }
-"""What makes a line's work small: more options, or a number in place of its last one."""
+"""What makes a line's work small."""
 
 
 def lines() -> list[str]:
@@ -123,29 +126,20 @@ class Terminal:
         blocks = re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL)
         first = next(block for block in blocks if block.startswith("name: first"))
         (folder / "first.yaml").write_text(first)
-        kept = first.replace("name: first", "name: spec").replace(
-            "updates: 1000", "updates: 920, reports: 92, keep: [900]"
-        )
-        kept = kept.replace("depth: 2, width: 64", "depth: 1, width: 8").replace(
-            "budget: {trials: 48}", "budget: {trials: 14}"
-        )
-        (folder / "spec.yaml").write_text(
-            kept.replace("early_stopping: {factor: 3, fork: null}", "early_stopping: null")
-        )
+        (folder / "spec.yaml").write_text(first.replace("name: first", "name: spec"))
         clusters = next(block for block in blocks if "clusters.yaml" in block)
         (folder / "clusters.yaml").write_text(f"{clusters}here: {{kind: local, queue: true}}\n")
 
     @property
     def sweep(self) -> str:
         """The name of the newest sweep."""
-        found = sorted((self.folder / "runs").glob("spec-*"), key=lambda path: path.stat().st_mtime)
+        found = sorted((self.folder / "runs").glob("first-*"), key=lambda path: path.stat().st_mtime)
         return found[-1].name if found else "SWEEP"
 
     def words(self, line: str) -> list[str]:
         """A line as it is typed here, with a smaller sweep."""
         small = next((more for begin, more in SMALL.items() if line.startswith(begin)), "")
-        words = shlex.split(line.replace("SWEEP", self.sweep))
-        return [*words[:-1], small] if small.isdigit() else words + shlex.split(small)
+        return shlex.split(line.replace("SWEEP", self.sweep)) + shlex.split(small)
 
     def type(self, line: str, code: int = 0) -> str:
         """Type a line; return what it prints."""
@@ -168,7 +162,7 @@ def test_a_life_of_sweeps_as_the_readme_tells_it(terminal: Terminal) -> None:
     said = {line: terminal.type(line) for line in LIVED}
     assert said["musweep check spec.yaml"].startswith("ok: spec.yaml")
     assert "look again:  musweep show runs/first-" in said["musweep run first.yaml"]
-    assert "16 trials" in said["musweep show latest"]  # 14 and two more
+    assert "14 trials" in said["musweep show latest"]
     assert "HF" in said["musweep compare latest"]
     assert (terminal.folder / "runs" / terminal.sweep / "report.html").exists()
     assert "consistent" in said["musweep doctor runs/SWEEP"]

@@ -31,7 +31,7 @@ class Found:
         )
 
 
-def mirror(folder: Path, connect: Callable[[str], Any] = tracking.connect, timeout: float = 60.0) -> bool:
+def mirror(folder: Path, connect: Callable[[str], Any] = tracking.connect, timeout: float = 150.0) -> bool:
     """One life of a mirror."""
     follower = tracking.Mirror(folder, connect=connect)
     follower.start()
