@@ -24,7 +24,7 @@ def serve(
         str | None, typer.Option("--proxy", metavar="ADDRESS", help="A proxy whose X-Forwarded-* are believed.")
     ] = None,
     rate: Annotated[float, typer.Option("--rate", metavar="N", min=1, help="Requests a second of a client.")] = 100.0,
-    nice: Annotated[int, typer.Option("--nice", metavar="N", min=0, max=19, help="Let sweeps go first.")] = 10,
+    nice: Annotated[int, typer.Option("--nice", metavar="N", min=0, max=19, help="Let sweeps go first.")] = 19,
 ) -> None:
     """Show the sweeps of a folder as web pages and answer a REST API, to this machine or to whoever has a token."""
     from cluster.service import serving

@@ -20,7 +20,6 @@ from cluster.service.tokens import Tokens
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-NICE = 10
 LEAVE_S = 5
 """How long requests that are under way may take when the service is asked to leave."""
 BACKLOG = 512
