@@ -20,6 +20,9 @@ WORDS = re.compile(r"(?:\$ )?((?:musweep|make|mlflow|curl) .*)")
 ELSEWHERE = {
     "make sweep": "the README's two commands are typed in a fresh clone before an issue is closed",
     "make test": "this very run",
+    "musweep run s13-table2 --protocol reduced": (  # checked there; it takes minutes to run
+        "tests/cluster/test_reproduce.py::test_claims_and_plots_take_in_every_trial"
+    ),
     "musweep run spec.yaml --set budget.trials=200 --set space.lr.high=0.5": (
         "tests/cluster/test_cli.py::test_overrides_reach_the_spec"
     ),
@@ -44,7 +47,6 @@ ELSEWHERE = {
 LIVED = [
     "musweep check spec.yaml",
     "musweep plan spec.yaml",
-    "musweep run s13-table2 --protocol reduced",
     "musweep run first.yaml",
     "musweep resume runs/SWEEP",
     "musweep ls",
@@ -83,10 +85,6 @@ SMALL = {
     "musweep run first.yaml": (
         "--set budget.trials=14 --set training.updates=920 --set training.reports=92 --set training.keep=[900] "
         "--set model.width=8 --set model.depth=1 --set early_stopping=null"
-    ),
-    "musweep run s13-table2": (
-        "--set training.updates=60 --set search.seeds=1 --set budget.trials=2 "
-        "--set 'forks=[{name: lowered, at: 56, updates: 4, mu: 0.9}]'"
     ),
     "musweep confirm": "--top 1 --seeds 2",
     "musweep fork": "--updates 20",
