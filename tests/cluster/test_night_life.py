@@ -41,7 +41,7 @@ NIGHT = 86400.0
 REPOSITORY = Path(__file__).parents[2]
 
 
-def until(true: Callable[[], Any], what: str, seconds: float = 150.0) -> Any:
+def until(true: Callable[[], Any], what: str, seconds: float = 250.0) -> Any:
     limit = time.monotonic() + seconds
     while time.monotonic() < limit:
         if found := true():
@@ -58,6 +58,7 @@ def hook() -> Generator[Hook]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_night_end_to_end(tmp_path: Path, hook: Hook, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.delenv("MUSWEEP_DATABASE", raising=False)
@@ -81,9 +82,9 @@ def test_a_night_end_to_end(tmp_path: Path, hook: Hook, monkeypatch: pytest.Monk
         _seed(store, firing.at, folder, factor=0.5)
         _running(stack, ["scheduler", "--poll", "0.3"], tmp_path, environment)
         done = until(
-            lambda: next((each for each in store.firings("nightly", 1) if each.result), None), "its result", 60
+            lambda: next((each for each in store.firings("nightly", 1) if each.result), None), "its result", 180
         )
-        until(lambda: hook.got, "the message", 60)
+        until(lambda: hook.got, "the message", 180)
         assert (done.sweep, done.result) == (firing.sweep, "worse")
         night = Night.from_dict(json.loads(done.night))
         assert night == nights.read(folder)
