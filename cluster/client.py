@@ -13,6 +13,7 @@ import requests
 from pydantic import TypeAdapter, ValidationError
 
 from cluster.folders import UserError
+from cluster.loopback import is_loopback
 from cluster.service.models import (
     Curve,
     Log,
@@ -94,7 +95,7 @@ class Client:
         parts = urlsplit(self.url)
         if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
             raise ServiceError(f"server {self.url!r}: legal: http://HOST:PORT or https://HOST, as `musweep serve` says")
-        here = parts.hostname in ("localhost", "::1") or parts.hostname.startswith("127.")
+        here = is_loopback(parts.hostname)
         insecure = os.environ.get("MUSWEEP_INSECURE") == "1" if insecure is None else insecure
         if token and parts.scheme == "http" and not here and not insecure:
             raise ServiceError(

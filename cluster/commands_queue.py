@@ -12,6 +12,7 @@ from cluster.app import app
 
 if TYPE_CHECKING:
     from cluster.queue import Entry, Queue
+    from cluster.service.models_acts import QueueEntry
     from cluster.targets import Target
 
 To = Annotated[
@@ -96,28 +97,28 @@ def priority(
 ) -> None:
     """Give a sweep another priority."""
     opened, entry = _found(id_, to)
-    _tell(opened.priority(entry.id, number))
+    tell(opened.priority(entry.id, number))
 
 
 @queue_app.command("hold")
 def hold(id_: Id, to: To = None) -> None:
     """Keep a sweep from starting; one that runs is stopped cleanly, and can go on."""
     opened, entry = _found(id_, to)
-    _tell(opened.hold(entry.id))
+    tell(opened.hold(entry.id))
 
 
 @queue_app.command("release")
 def release(id_: Id, to: To = None) -> None:
     """Let a held sweep start again, at its old place."""
     opened, entry = _found(id_, to)
-    _tell(opened.release(entry.id))
+    tell(opened.release(entry.id))
 
 
 @queue_app.command("cancel")
 def cancel(id_: Id, to: To = None) -> None:
     """Take a sweep out; one that runs is stopped cleanly, and `musweep resume` would go on with it."""
     opened, entry = _found(id_, to)
-    _tell(opened.cancel(entry.id))
+    tell(opened.cancel(entry.id))
 
 
 def _queues(to: str | None) -> list[tuple[Target, Queue]]:
@@ -156,7 +157,8 @@ def _found(typed: str, to: str | None) -> tuple[Queue, Entry]:
     raise refused
 
 
-def _tell(entry: Entry) -> None:
+def tell(entry: Entry | QueueEntry) -> None:
+    """What has become of an entry, in a line."""
     leaving = f", to be {entry.wanted}" if entry.wanted else ""
     print(f"{entry.id}: {entry.state}{leaving}, priority {entry.priority}{': ' if entry.why else ''}{entry.why}")
     sys.stdout.flush()

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cluster.app import EXIT_FAULT, EXIT_INTERRUPTED, EXIT_USER, Protocol, Set, Spec, remote
+from cluster.app import EXIT_USER, Protocol, Set, Spec, remote
+from cluster.commands_queue import tell
+from cluster.commands_submit import EXITS
 
 if TYPE_CHECKING:
     from cluster.client import Client
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
 
 Sweep = Annotated[str, typer.Argument(metavar="SWEEP", help="As `ls` calls it.")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Of a schedule.")]
-_EXITS = {"finished": 0, "failed": EXIT_FAULT, "stopped": EXIT_INTERRUPTED, "unknown": EXIT_USER}
 POLL_S = 2.0
 
 
@@ -237,7 +238,7 @@ def wait(
         ended = _client(context).wait(sweep, timeout, lambda known: print(_told(known), flush=True))
     except TimeoutError as error:
         raise UserError(str(error)) from None
-    if code := _EXITS.get(ended.state, 0):
+    if code := EXITS.get(ended.state, 0):
         raise typer.Exit(code)
 
 
@@ -271,9 +272,7 @@ def queue(
 
 
 def _order(context: typer.Context, id_: str, what: str, priority: int | None = None) -> None:
-    entry = _client(context).order(id_, what, priority)
-    leaving = f", to be {entry.wanted}" if entry.wanted else ""
-    print(f"{entry.id}: {entry.state}{leaving}, priority {entry.priority}{': ' if entry.why else ''}{entry.why}")
+    tell(_client(context).order(id_, what, priority))
 
 
 @queue_app.command("priority", context_settings={"ignore_unknown_options": True})  # -1 is a number

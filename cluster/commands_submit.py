@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 To = Annotated[str | None, typer.Option("--to", metavar="TARGET", help="Default: where it was last sent from here.")]
 Id = Annotated[str, typer.Argument(metavar="ID", help="A submitted sweep, as `musweep submit` called it.")]
 
-_EXITS = {"finished": 0, "failed": EXIT_FAULT, "stopped": EXIT_INTERRUPTED, "unknown": EXIT_USER}
+EXITS = {"finished": 0, "failed": EXIT_FAULT, "stopped": EXIT_INTERRUPTED, "unknown": EXIT_USER}
 
 
 @app.command()
@@ -171,7 +171,7 @@ def wait(
 
 
 def _end(ended: JobStatus) -> None:
-    if code := _EXITS.get(ended.state, 0):
+    if code := EXITS.get(ended.state, 0):
         raise typer.Exit(code)
 
 

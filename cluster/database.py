@@ -7,6 +7,7 @@ in one database.
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from collections.abc import Callable
@@ -35,6 +36,13 @@ _LAST_WORD = (
     "malformed",
 )
 """What waiting does not mend, in the words of SQLite and PostgreSQL."""
+
+
+def place(file: str) -> str:
+    """The URL of what a user keeps: $MUSWEEP_DATABASE, else a file where musweep keeps its state."""
+    from cluster.submitted import state_folder
+
+    return os.environ.get("MUSWEEP_DATABASE") or f"sqlite:///{state_folder().resolve() / file}"
 
 
 class DatabaseError(UserError):

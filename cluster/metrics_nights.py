@@ -66,11 +66,11 @@ class Nights(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """All metrics as they stand now; none where nobody has a schedule."""
-        from cluster.schedule import Schedules
+        from cluster.schedule import FILE, Schedules
         from cluster.submitted import state_folder
 
         named = self._url or os.environ.get("MUSWEEP_DATABASE")
-        if not named and not (state_folder() / "schedules.db").exists():
+        if not named and not (state_folder() / FILE).exists():
             return
         try:
             metrics = list(_metrics(Schedules.open(named, PATIENCE_S)))

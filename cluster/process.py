@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import socket
 import subprocess
 import sys
@@ -20,6 +21,11 @@ made = subprocess.Popen(sys.argv[3:], stdin=subprocess.DEVNULL, stdout=log, stde
 print(made.pid, flush=True)
 os._exit(0)
 """
+
+
+def holder() -> str:
+    """A name for one who holds something in a database, which nobody else has: host, process and some digits."""
+    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
 
 
 @dataclass(frozen=True, slots=True)

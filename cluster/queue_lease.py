@@ -7,9 +7,6 @@ once it has seen, by its own count of seconds, that no beat came for the time to
 from __future__ import annotations
 
 import contextlib
-import os
-import secrets
-import socket
 import threading
 import time
 from datetime import timedelta
@@ -17,6 +14,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from cluster import process
 from cluster.queue import Claim, LostLease, Queue, QueueError, check
 from cluster.queue_tables import leases as _leases
 
@@ -31,7 +29,7 @@ class Leadership:
 
     def __init__(self, queue: Queue, target: str, ttl_s: float = TTL_S) -> None:
         self.queue, self.target, self.ttl_s = queue, target, ttl_s
-        self.holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
+        self.holder = process.holder()
         self.claim: Claim | None = None
         self.leader = ""
         """Who leads, as last seen."""

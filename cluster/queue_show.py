@@ -73,7 +73,7 @@ def show(entries: Sequence[Entry], out: Console, now: float | None = None) -> No
     ordered = in_order(entries)
     waiting = [each.id for each in ordered if each.state == "queued"]
     rows = [cells(each, waiting.index(each.id) + 1 if each.id in waiting else 0, now) for each in ordered]
-    rows = [[_safe(cell) for cell in row] for row in rows]
+    rows = [[text.one_line(cell) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in [list(_HEAD), *rows]) for column in range(len(_HEAD))]
     used = sum(widths) + 2 * len(widths)
     beside = out.width - used if out.width - used >= _NARROWEST_BESIDE else 0
@@ -83,7 +83,7 @@ def show(entries: Sequence[Entry], out: Console, now: float | None = None) -> No
         start = sum(widths[:5]) + 2 * 5
         line.stylize(SIGNS[entry.state][1], start, start + widths[5])
         line.stylize("bold", widths[0] + 2, widths[0] + 2 + widths[1])
-        why = _safe(entry.why)
+        why = text.one_line(entry.why)
         if beside:
             folded = textwrap.wrap(why, beside) or [""]
             line.append(f"  {folded[0]}")
@@ -94,11 +94,6 @@ def show(entries: Sequence[Entry], out: Console, now: float | None = None) -> No
         out.print(line, soft_wrap=True)
         for each in below:
             out.print(Text(each, style="" if beside else "dim"), soft_wrap=True)
-
-
-def _safe(words: str) -> str:
-    """Words on one line, with nothing that a terminal would act on."""
-    return "".join(each if each.isprintable() else "\ufffd" for each in " ".join(words.split()))
 
 
 def _line(row: Sequence[str], widths: Sequence[int]) -> str:

@@ -9,7 +9,6 @@ die at any moment: each step can be done twice with the effect of once.
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -19,7 +18,7 @@ import sqlalchemy as sa
 
 from cluster import schedule_tables as tables
 from cluster import schedule_times
-from cluster.database import PATIENCE_S, Database
+from cluster.database import PATIENCE_S, Database, place
 from cluster.folders import UserError
 from cluster.schedule_rules import (
     ACTIVE,
@@ -40,6 +39,8 @@ from sweeps.errors import nearest
 
 __all__ = ["ACTIVE", "OVER", "STATES", "Firing", "Message", "Schedule", "ScheduleError", "Schedules", "check"]
 
+FILE = "schedules.db"
+"""Where they are where no database is named."""
 CLAIM_S = 120.0
 """After which a step that a scheduler began is another's to do: longer than any step takes."""
 _LISTS = ("overrides", "notify")
@@ -101,10 +102,7 @@ class Schedules:
     @classmethod
     def open(cls, url: str | None = None, patience_s: float = PATIENCE_S) -> Schedules:
         """Those at a URL, else at $MUSWEEP_DATABASE, else in a file of this user's."""
-        from cluster.submitted import state_folder
-
-        named = url or os.environ.get("MUSWEEP_DATABASE")
-        return cls(named or f"sqlite:///{state_folder() / 'schedules.db'}", patience_s)
+        return cls(url or place(FILE), patience_s)
 
     def all(self) -> list[Schedule]:
         """All schedules, by name."""

@@ -84,7 +84,7 @@ def show_all(rows: Iterable[tuple[Schedule, Sequence[Firing]]], out: Console, no
         coming = f"in {text.span(due[0] - now)}" if due else "paused"
         made.add_row(
             text.plain(schedule.name), Text(f"{schedule_times.words(schedule.cron)} ({schedule.zone})"), coming,
-            _signed(result), Text(_safe(sentence)),
+            _signed(result), Text(text.one_line(sentence)),
         )  # fmt: skip
     out.print(made)
 
@@ -109,7 +109,7 @@ def show_one(schedule: Schedule, firings: Sequence[Firing], out: Console, now: f
     out.print(Text(schedule.name, style="bold"))
     for name, value in lines:
         if value:
-            out.print(Text(f"{name:9} {_safe(value)}"), soft_wrap=True)
+            out.print(Text(f"{name:9} {text.one_line(value)}"), soft_wrap=True)
     due = [schedule_times.shown(each, schedule.zone) for each in next_due(schedule, now, 3)]
     out.print(Text(f"{'next':9} {', '.join(due) or 'paused'}"), soft_wrap=True)
     if firings:
@@ -128,7 +128,7 @@ def show_history(schedule: Schedule, firings: Sequence[Firing], out: Console) ->
         took = each.ended - each.started if each.ended and each.started else None
         made.add_row(
             schedule_times.shown(each.at, schedule.zone), _signed(word(each)), text.span(took),
-            Text(each.sweep), Text(_safe(each.sentence or each.why)),
+            Text(each.sweep), Text(text.one_line(each.sentence or each.why)),
         )  # fmt: skip
     out.print(made)
 
@@ -138,7 +138,3 @@ def _signed(result: str) -> Text:
 
     sign, style = SIGNS.get(result, ("", "dim"))
     return Text(f"{sign} {result}" if result else "-", style=style)
-
-
-def _safe(words: str) -> str:
-    return "".join(each if each.isprintable() else "\ufffd" for each in " ".join(words.split()))

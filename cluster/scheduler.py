@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
-import socket
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from cluster import notify, schedule_times
+from cluster import notify, process, schedule_times
 from cluster.database import DatabaseBusy
 from cluster.folders import UserError
 from cluster.launch import ACTIVE as LIVE
@@ -61,7 +59,7 @@ class Scheduler:
     ) -> None:
         self.schedules, self.work = schedules, work or Sweeps()
         self.say, self.clock, self.send, self.ping = say, clock, send, ping
-        self.holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
+        self.holder = process.holder()
 
     def tick(self) -> int:
         """Make every step that can be made now; return how many firings are active or may begin."""
@@ -129,9 +127,7 @@ class Scheduler:
             if words != firing.why:
                 self.say(f"{firing.sweep}: waits: {words}")
             self._overdue(schedule, firing, words)
-        except (
-            Exception
-        ) as error:  # a spec that cannot be read, a refusal, a fault of ours: all are this night's result
+        except Exception as error:  # a spec that cannot be read, a refusal, a fault: all are this night's result
             words = redact(_line(error))
             self._move(firing, ["starting"], state="ended", why=f"could not be started: {words}", holder="",
                        ended=self.clock())  # fmt: skip
@@ -204,10 +200,10 @@ class Scheduler:
         if self._move(firing, ["running"], state="ended", why=why, ended=self.clock(), holder=""):
             self.say(f"{firing.sweep}: ended{': ' if why else ''}{why}")
 
-    def _judge(self, schedule: Schedule, firing: Firing) -> None:
+    def _judge(self, schedule: Schedule, due: Firing) -> None:
         """Have a night judged; queue what is to be told of it."""
-        firing = self.schedules.claim(firing, ["ended"], self.holder, self.clock()) or replace(firing, state="")
-        if not firing.state:
+        firing = self.schedules.claim(due, ["ended"], self.holder, self.clock())
+        if firing is None:
             return
         past = self.schedules.firings(schedule.name, PAST, ["done"], before=firing.at)[::-1]
         if firing.why:

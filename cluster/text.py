@@ -67,6 +67,11 @@ def plain(words: str) -> str:
     return escape("".join(each if each.isprintable() or each == "\n" else "\ufffd" for each in words))
 
 
+def one_line(words: str) -> str:
+    """Words on one line, with nothing that a terminal would act on."""
+    return "".join(each if each.isprintable() else "\ufffd" for each in " ".join(words.split()))
+
+
 def plural(number: int, noun: str) -> str:
     """`1 trial`, `2 trials`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

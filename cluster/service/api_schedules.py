@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict
-from itertools import islice
 from pathlib import Path as File
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,9 +33,9 @@ def schedules() -> Schedules:
 
 def told(schedule: Schedule) -> ScheduleInfo:
     """A schedule as it is sent: no secrets are in one, and no paths but a file's name."""
-    from cluster import schedule_times
+    from cluster.schedule_show import next_due
 
-    due = [] if schedule.paused else list(islice(schedule_times.due(schedule.cron, schedule.zone, time.time()), NEXT))
+    due = next_due(schedule, time.time(), NEXT)
     return ScheduleInfo.model_validate({**asdict(schedule), "spec": File(schedule.spec).name, "next": due})
 
 

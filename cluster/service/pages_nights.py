@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import RedirectResponse, Response
 
+from cluster.schedule_show import next_due
 from cluster.service.access import Who, operator, reader
 from cluster.service.models import Summary
 from cluster.service.pages_render import html, shared
@@ -72,9 +71,10 @@ class Line:
 
 def schedules() -> Schedules:
     """Those of this user, or of $MUSWEEP_DATABASE."""
-    from cluster.submitted import state_folder
+    from cluster.database import place
+    from cluster.schedule import FILE
 
-    return _opened(os.environ.get("MUSWEEP_DATABASE") or f"sqlite:///{state_folder() / 'schedules.db'}")
+    return _opened(place(FILE))
 
 
 @lru_cache(4)
@@ -139,7 +139,7 @@ def line(schedule: Schedule, firings: Sequence[Firing], there: Iterable[str], no
         last = Told(since, "missed", words, "", "")
         nights.append(Mark(_day(since), "missed", words))
     active = [word_of(each) for each in firings if each.state in ACTIVE or (each.state == "due" and each.begins <= now)]
-    upcoming = [] if schedule.paused else coming(schedule, now, 1)
+    upcoming = next_due(schedule, now)
     return Line(
         schedule.name, schedule.paused, last, active[0] if active else "", upcoming[0] if upcoming else None, nights,
     )  # fmt: skip
@@ -147,13 +147,6 @@ def line(schedule: Schedule, firings: Sequence[Firing], there: Iterable[str], no
 
 def _day(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%d %b")
-
-
-def coming(schedule: Schedule, now: float, count: int = NEXT) -> list[float]:
-    """The next moments at which a schedule is due."""
-    from cluster import schedule_times
-
-    return list(islice(schedule_times.due(schedule.cron, schedule.zone, now), count))
 
 
 class _Kept:
@@ -283,7 +276,8 @@ def schedule(request: Request, name: str, who: Annotated[Who, Depends(reader)]) 
     known = line(one, firings, there, now)
     return html(
         request, "schedule.html", schedule=one, line=known,
-        history=[told(each, there) for each in firings], next=coming(one, now), words=schedule_times.words(one.cron),
+        history=[told(each, there) for each in firings], next=next_due(one, now, NEXT),
+        words=schedule_times.words(one.cron),
         shown=lambda at: schedule_times.shown(at, one.zone), messages=found.messages(name, 10),
         drawn=strip(known.marks, name, width=900, height=150), may_write=who.may("operator"),
         measured=any(_night(each).get("effect") is not None for each in firings[:SHOWN]),

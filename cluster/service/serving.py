@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from cluster.folders import UserError
+from cluster.loopback import is_loopback
 from cluster.service import audit
 from cluster.service.app import LOOPBACK, Settings, create
 from cluster.service.tokens import Tokens
@@ -23,11 +24,6 @@ if TYPE_CHECKING:
 LEAVE_S = 5
 """How long requests that are under way may take when the service is asked to leave."""
 BACKLOG = 512
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches an address."""
-    return host in ("localhost", "::1") or host.startswith("127.")
 
 
 def settings_of(

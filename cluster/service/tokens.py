@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import secrets
 import threading
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from cluster.database import Database, DatabaseError, Kind
+from cluster.database import Database, DatabaseError, Kind, place
 from cluster.service.roles import ROLES
 
 KEPT_S = 2.0
@@ -74,13 +73,6 @@ class Token:
 _COLUMNS = [_tokens.c[name] for name in Token.__slots__]
 
 
-def place() -> str:
-    """The URL of the database: $MUSWEEP_DATABASE, else access.db where musweep keeps its state."""
-    from cluster.submitted import state_folder
-
-    return os.environ.get("MUSWEEP_DATABASE") or f"sqlite:///{state_folder().resolve() / 'access.db'}"
-
-
 def _hash(secret: str) -> str:
     # One round of SHA-256 is enough: the secret is 256 random bits, which nobody guesses however fast the hash is.
     # Slow hashes are for passwords, and would let anyone who knocks keep the service busy.
@@ -91,13 +83,13 @@ class Tokens:
     """The tokens of one database.
 
     Args:
-        url: of the database; default: `place()`.
+        url: of the database; default: $MUSWEEP_DATABASE, else access.db where musweep keeps its state.
         clock: seconds since 1970.
         kept_s: for how long a check is believed.
     """
 
     def __init__(self, url: str | None = None, clock: Callable[[], float] = time.time, kept_s: float = KEPT_S) -> None:
-        self._url = url or place()
+        self._url = url or place("access.db")
         self._fresh = self._url.startswith("sqlite") and not Path(self._url.removeprefix("sqlite:///")).exists()
         self._database = Database(self._url, ACCESS, patience_s=10.0)
         self._clock, self._kept_s = clock, kept_s

@@ -14,11 +14,15 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
 
 from cluster import ray_jobs
+
+if TYPE_CHECKING:
+    from tests.cluster.served import Served
 
 ROOT = Path(__file__).parents[2]
 
@@ -107,3 +111,33 @@ def fake_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setattr("cluster.launch_slurm.SlurmLauncher.poll_s", 0.1)
     return known
+
+
+@pytest.fixture(scope="module")
+def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A user's state and working folder, empty."""
+    folder = tmp_path_factory.mktemp("state")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(folder))
+        patch.setenv("XDG_CONFIG_HOME", str(folder))
+        patch.delenv("MUSWEEP_DATABASE", raising=False)
+        patch.delenv("MUSWEEP_CLUSTERS", raising=False)
+        patch.chdir(folder)
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def root(state: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of sweeps that nobody trained."""
+    from tests.cluster.served import shelf_of
+
+    return shelf_of(tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture(scope="module")
+def made(root: Path) -> Iterator["Served"]:
+    """The service over them."""
+    from tests.cluster.served import served
+
+    with served(root) as running:
+        yield running

@@ -2,7 +2,6 @@
 
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ import yaml
 from cluster import targets
 from cluster.queue import Queue
 from sweeps.lease import Lease
-from tests.cluster.served import Served, served, shelf_of
+from tests.cluster.served import Served, served
 from tests.dashboards.synthetic import Sweep, make
 
 SMALL = """
@@ -22,27 +21,7 @@ budget: {trials: 2}
 """
 
 
-@pytest.fixture(scope="module", autouse=True)
-def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("state")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_STATE_HOME", str(folder))
-        patch.setenv("XDG_CONFIG_HOME", str(folder))
-        patch.delenv("MUSWEEP_DATABASE", raising=False)
-        patch.delenv("MUSWEEP_CLUSTERS", raising=False)
-        patch.chdir(folder)
-        yield folder
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return shelf_of(tmp_path_factory.mktemp("runs"))
-
-
-@pytest.fixture(scope="module")
-def made(root: Path) -> Iterator[Served]:
-    with served(root) as running:
-        yield running
+pytestmark = pytest.mark.usefixtures("state")
 
 
 def test_a_wrong_spec_is_refused_with_every_mistake(made: Served) -> None:

@@ -1,7 +1,6 @@
 """Nothing that is sent to the REST API makes it fall over, and its own document says all that it does."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
@@ -13,22 +12,7 @@ from cluster.service.app import Settings, create
 from sweeps.history import END_STATES
 from tests.cluster.served import shelf_of
 
-
-@pytest.fixture(scope="module", autouse=True)
-def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("state")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_STATE_HOME", str(folder))
-        patch.setenv("XDG_CONFIG_HOME", str(folder))
-        patch.delenv("MUSWEEP_DATABASE", raising=False)
-        patch.delenv("MUSWEEP_CLUSTERS", raising=False)
-        patch.chdir(folder)
-        yield folder
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return shelf_of(tmp_path_factory.mktemp("runs"))
+pytestmark = pytest.mark.usefixtures("state")
 
 
 OPERATIONS = [
