@@ -31,7 +31,8 @@ def _epoch_order(n: int, stream: int, epoch: int) -> Indices:
 
 
 @lru_cache(maxsize=256)
-def _data_stream(seed: SeedConfig) -> int:
+def data_stream(seed: SeedConfig) -> int:
+    """Return the seed of what decides which examples a trial sees: trials of one stream see the same."""
     return seed.stream("data")
 
 
@@ -47,7 +48,7 @@ def batch_span(n: int, batch: int, seed: SeedConfig, start: int, count: int) -> 
     while done < count:
         epoch, first = divmod(start + done, per_epoch)
         some = min(per_epoch - first, count - done)
-        order = _epoch_order(n, _data_stream(seed), epoch)
+        order = _epoch_order(n, data_stream(seed), epoch)
         rows[done : done + some] = order[first * batch : (first + some) * batch].reshape(some, batch)
         done += some
     return rows
@@ -147,13 +148,27 @@ class Pool:
         `starts` holds the (seed, update) of each slot; all must be at an update of this pool, to the last.
         Common random numbers make S = 1 the usual case.
         """
-        distinct = dict.fromkeys((_data_stream(seed), update) for seed, update in starts)
+        distinct = dict.fromkeys((data_stream(seed), update) for seed, update in starts)
         if len(distinct) == 1:
             spans = self._span(*starts[0], count)
         else:
             each = [self._span(seed, update, count) for seed, update in starts]
             spans = np.stack(each, axis=1).reshape(count, -1)
-        return torch.from_numpy(spans).unbind(0)
+        return torch.from_numpy(spans).to(self.part.inputs.device).unbind(0)
+
+    def places(self, updates: Indices) -> tuple[Indices, Indices]:
+        """Return the epochs of updates and which of an epoch's batches they see; a drawn pool is one epoch."""
+        epochs, batches = np.divmod(updates - (self.start or 0), _batches(len(self.part.inputs), self.batch))
+        return epochs, batches
+
+    def order_key(self, seed: SeedConfig, epoch: int) -> Hashable:
+        """Return what epochs of the same order have in common."""
+        return (data_stream(seed), epoch) if self.start is None else ()
+
+    def order(self, seed: SeedConfig, epoch: int) -> Indices:
+        """Return the examples in the order of an epoch, [N]; its batches are its pieces (`batch_span`)."""
+        n = len(self.part.inputs)
+        return _epoch_order(n, data_stream(seed), epoch) if self.start is None else np.arange(n, dtype=np.int64)
 
     def _span(self, seed: SeedConfig, update: int, count: int) -> Indices:
         if self.start is None:
@@ -186,7 +201,7 @@ class Data:
             return Pool(self.train, batch)
         each = _batches(len(self.train.inputs), batch)
         number = update // each
-        key = (_data_stream(seed), number)
+        key = (data_stream(seed), number)
         return Pool(self._drawn(key), batch, key, number * each, (number + 1) * each)
 
     def _drawn(self, key: tuple[int, int]) -> Part:

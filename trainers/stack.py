@@ -4,15 +4,16 @@ Weights carry a leading trial axis, activations likewise, and every hyperparamet
 are summed over trials, so each gradient is what it would be alone, and nothing ever mixes two trials: a slot full of
 NaN leaves its neighbours' bits as they are.
 
-This file keeps the slots: trials at rest are rows of one matrix; those in training are packed, layer after layer, for
-exactly as many as train. How they lie there is `stack_layout`'s business, an update `stack_program`'s, what a family
-of methods does with a gradient `stack_methods`', how a kind of net makes it that of its `stack_passes.Passes`.
+This file keeps the slots: trials at rest are rows of one matrix; those in training are packed, layer after layer, each
+in a place of its own, where it stays while others come and go. How they lie there is `stack_layout`'s business, an
+update `stack_program`'s, that many are made without the host `stack_replay`'s, what a family of methods does with a
+gradient `stack_methods`', how a kind of net makes it that of its `stack_passes.Passes`.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -26,9 +27,15 @@ from trainers.stack_layout import Layout, Packed, arena_size
 from trainers.stack_methods import RULES, Coefficients
 from trainers.stack_passes import Buffers
 from trainers.stack_program import SPAN, Program, logits
+from trainers.stack_replay import Record, Replayed, check, recording
+from trainers.stack_source import Source
 from trainers.state import Params, TrialState, initial_state, zeros
 
-_EVAL_ELEMENTS = 1 << 20  # numbers in one layer of an evaluation: larger temporary arrays cost page faults
+_EVAL_ELEMENTS = {"cpu": 1 << 20, "cuda": 1 << 28}
+"""Numbers in one layer of an evaluation; on a CPU larger temporary arrays cost page faults."""
+_SIZES = (1, 2, 4, 8, 12, 16, 24, 32, 48)
+"""Places there may be for trials where updates are recorded, and these times powers of 2: few, so that a recording
+serves again when trials come and go."""
 
 
 @dataclass
@@ -40,11 +47,16 @@ class _Slot:
 
 
 class StackedEngine:
-    """Trials of one net, batch size and family of methods, trained together; see `trainers.engine.Engine`."""
+    """Trials of one net, batch size and family of methods, trained together; see `trainers.engine.Engine`.
+
+    `record` makes updates the device's business (`trainers.stack_replay`), as they are on a GPU if it is left out.
+    """
 
     name = "stacked"
 
-    def __init__(self, net: NetConfig, batch: int, data: Data, family: str = "momentum") -> None:
+    def __init__(
+        self, net: NetConfig, batch: int, data: Data, family: str = "momentum", record: Record | None = None
+    ) -> None:
         check_family(net, family)
         self.net = net
         self.batch = batch
@@ -56,15 +68,20 @@ class StackedEngine:
         self._rest = self._empty(0, len(self._stored), self._layout.size)
         """Trials at rest, [rows, what is stored, size]."""
         self._free: list[int] = []
-        self._packed: list[int] = []
-        """Numbers of the trials whose newest weights are in `_arenas`, in order."""
-        self._programs: dict[tuple[int, bool, bool], Program] = {}
+        self._places: list[int | None] = []
+        """Which trial's newest weights are in which place of `_arenas`; None where there is none."""
         self._arenas: list[Tensor] = []
         """What is stored, packed, then room for what is not."""
         self._buffers = Buffers(self._empty(0), 0)
+        self._programs: dict[tuple[int, bool, bool], Program] = {}
+        self._record = recording(data.device) if record is None and data.device.type != "cpu" else record
+        self._source = Source(data, batch)
+        self._replayed: dict[tuple[int, bool, bool], Replayed] = {}
+        self._extra = False
 
     def _empty(self, *shape: int) -> Tensor:
-        return torch.empty(shape, device=self.data.device, dtype=self.data.dtype)
+        with torch.inference_mode(False):  # trials come and go outside of it too
+            return torch.empty(shape, device=self.data.device, dtype=self.data.dtype)
 
     def add(self, config: TrialConfig, state: TrialState | None = None) -> None:  # noqa: D102 - on the protocol
         check_fits(config, self.net, self.batch, self._slots, self.family)
@@ -84,8 +101,8 @@ class StackedEngine:
         self._slots[config.number] = _Slot(config, state.update, state.diverged_at, row)
 
     def remove(self, number: int) -> None:  # noqa: D102
-        if number in self._packed:
-            self._unpack()
+        if number in self._places:
+            self._vacate([number])
         self._free.append(self._slots.pop(number).row)
 
     def numbers(self) -> list[int]:  # noqa: D102
@@ -99,12 +116,12 @@ class StackedEngine:
 
     def state(self, number: int) -> TrialState:  # noqa: D102
         slot = self._slots[number]
-        if number in self._packed:
-            self._unpack()
-        found = {
-            name: self._params(numbers)
-            for name, numbers in zip(self._stored, self._rest[slot.row].unsqueeze(1), strict=True)
-        }
+        if number in self._places:
+            place = self._places.index(number)
+            weights = [[w[place : place + 1] for w in packed.layers] for packed in self._stores()]
+        else:
+            weights = [self._layout.split(numbers) for numbers in self._rest[slot.row].unsqueeze(1)]
+        found = {name: self._params(each) for name, each in zip(self._stored, weights, strict=True)}
         velocity = found.get("velocity") or zeros(found["params"])
         return TrialState(slot.update, found["params"], velocity, slot.diverged_at, found.get("second"))
 
@@ -112,11 +129,11 @@ class StackedEngine:
         """View [K, size] as the weights of every layer, [K, rows, O]."""
         return self._layout.rows_first(self._layout.split(numbers))
 
-    def _params(self, numbers: Tensor) -> Params:
-        """Copy one trial's [1, size] out."""
+    def _params(self, weights: Sequence[Tensor]) -> Params:
+        """Copy one trial's weights of every layer, [1, ...] as they lie in memory, out."""
         return [
             (w[0, : p.inputs].clone(memory_format=torch.contiguous_format), w[0, p.inputs].clone())
-            for p, w in zip(self._layout.places, self._views(numbers), strict=True)
+            for p, w in zip(self._layout.places, self._layout.rows_first(weights), strict=True)
         ]
 
     def evaluate(self, numbers: list[int], part: Part) -> dict[str, Tensor]:  # noqa: D102
@@ -124,7 +141,8 @@ class StackedEngine:
         results: list[dict[str, Tensor]] = []
         with torch.inference_mode():
             weights = self._weights(numbers)
-            step = max(1, _EVAL_ELEMENTS // (len(part.inputs) * max(1, self.net.steps) * max(self.net.widths[1:])))
+            most = _EVAL_ELEMENTS.get(self.data.device.type, 1 << 20)
+            step = max(1, most // (len(part.inputs) * max(1, self.net.steps) * max(self.net.widths[1:])))
             for start in range(0, len(numbers), step):
                 found = logits(self.net, self._layout, [w[start : start + step] for w in weights], part)
                 results.append(metrics.measure(self.data.info, self.net, found, part))
@@ -132,48 +150,81 @@ class StackedEngine:
 
     def _weights(self, numbers: list[int]) -> list[Tensor]:
         """Theta of each layer, [len(numbers), ...], copied only where it must be."""
-        if set(numbers) <= set(self._packed):
-            layers = Packed(self._layout, self._arenas[0], len(self._packed)).layers
-            if numbers == self._packed:
-                return layers
-            places = torch.tensor([self._packed.index(number) for number in numbers], device=self.data.device)
-            return [w[places] for w in layers]
+        if set(numbers) <= set(self._places):
+            places = [self._places.index(number) for number in numbers]
+            layers = self._stores()[0].layers
+            if places == list(range(len(places))):
+                return [w[: len(places)] for w in layers]
+            return [w[self._index(places)] for w in layers]
         self._unpack()
         return self._layout.split(self._rest[:, 0][self._rows(numbers)])
 
     def _rows(self, numbers: Sequence[int]) -> Tensor:
-        return torch.tensor([self._slots[number].row for number in numbers], device=self.data.device)
+        return self._index([self._slots[number].row for number in numbers])
 
-    def _unpack(self) -> None:
-        """Bring what was trained back to rest."""
-        if self._packed:
-            rows, k = self._rows(self._packed), len(self._packed)
-            for numbers, arena in zip(self._rest.unbind(1), self._arenas, strict=False):
-                for place, w in zip(self._layout.places, Packed(self._layout, arena, k).layers, strict=True):
-                    numbers[:, place.start : place.start + place.size][rows] = w.reshape(k, -1)
-            self._packed = []
+    def _index(self, numbers: Sequence[int]) -> Tensor:
+        return torch.tensor(numbers, dtype=torch.int64, device=self.data.device)
+
+    def _stores(self) -> list[Packed]:
+        """Return what is stored of the trials in their places."""
+        return [Packed(self._layout, arena, len(self._places)) for arena in self._arenas[: len(self._stored)]]
+
+    def _unpack(self, keep: Collection[int] = ()) -> None:
+        """Bring what was trained back to rest, but for some trials, which stay in their places."""
+        leaving = [number for number in self._places if number is not None and number not in keep]
+        if not leaving:
+            return
+        rows, places = self._rows(leaving), self._index([self._places.index(number) for number in leaving])
+        for numbers, packed in zip(self._rest.unbind(1), self._stores(), strict=True):
+            for place, w in zip(self._layout.places, packed.layers, strict=True):
+                numbers[:, place.start : place.start + place.size][rows] = w[places].reshape(len(leaving), -1)
+        self._vacate(leaving)
+
+    def _vacate(self, numbers: Sequence[int]) -> None:
+        """Leave zeros in some trials' places: whatever stands there is updated along with the others."""
+        places = [self._places.index(number) for number in numbers]
+        if len(places) < len(self._places):
+            index = self._index(places)
+            for packed in self._stores():
+                for w in packed.layers:
+                    w.index_fill_(0, index, 0.0)
+        for place in places:
+            self._places[place] = None
+        if not any(number is not None for number in self._places):
+            self._places = []
 
     def _pack(self, numbers: list[int]) -> None:
-        """Bring trials from rest to where they are trained."""
-        if numbers == self._packed:
+        """Have these trials, and no others, in places; those who have one keep it, if there are as many as before."""
+        size = len(numbers) if self._record is None else _size(len(numbers))
+        if size != len(self._places):
+            self._unpack()
+            self._reserve(size)
+            self._places = [None] * size
+            for packed in self._stores():
+                packed.vector.zero_()  # the gaps between layers too: they are updated with the rest
+        self._unpack(keep=numbers)
+        if not self._places:
+            self._places = [None] * size
+        coming = [number for number in numbers if number not in self._places]
+        if not coming:
             return
-        self._unpack()
-        self._reserve(len(numbers))
-        rows = self._rows(numbers)
-        for stored, arena in zip(self._rest.unbind(1), self._arenas, strict=False):
-            packed = Packed(self._layout, arena, len(numbers))
-            packed.vector.zero_()  # the gaps between layers too: they are updated with the rest
+        places = [place for place, number in enumerate(self._places) if number is None][: len(coming)]
+        rows, index = self._rows(coming), self._index(places)
+        for stored, packed in zip(self._rest.unbind(1), self._stores(), strict=True):
             for place, w in zip(self._layout.places, packed.layers, strict=True):
-                w.copy_(stored[:, place.start : place.start + place.size][rows].view_as(w))
-        self._packed = numbers
+                w[index] = stored[:, place.start : place.start + place.size][rows].view(len(coming), *place.shape)
+        for place, number in zip(places, coming, strict=True):
+            self._places[place] = number
 
     def _reserve(self, k: int) -> None:
         """Make buffers for up to k trials in training; nothing may be packed."""
         if k <= self._buffers.capacity:
             return
-        k = max(k, min(2 * self._buffers.capacity, len(self._slots)))
+        if self._record is None:
+            k = max(k, min(2 * self._buffers.capacity, len(self._slots)))
         size = arena_size(self._layout, k)
         self._programs.clear()
+        self._replayed.clear()
         self._arenas = [self._empty(size) for _ in range(len(self._stored) + RULES[self.family].spare)]
         self._buffers = Buffers(self._empty(0), k)
 
@@ -186,7 +237,7 @@ class StackedEngine:
                 together, pool, count = self._same_pool(active)
                 count = min(count, *(until[slot.config.number] - slot.update for slot in together))
                 self._pack([slot.config.number for slot in together])
-                self._train(together, pool, count)
+                self._train(pool, count)
                 share = (time.perf_counter() - start) / len(together)
                 for slot in together:
                     seconds[slot.config.number] += share
@@ -198,36 +249,67 @@ class StackedEngine:
         same = [i for i, pool in enumerate(pools) if pool.key == pools[0].key]
         return [slots[i] for i in same], pools[0], min(pools[i].until - slots[i].update for i in same)
 
-    def _train(self, slots: list[_Slot], pool: Pool, count: int) -> None:
-        while count:
-            some = min(count, SPAN)
-            self._span(slots, pool, some)
-            count -= some
-        k = len(slots)
-        packed = [Packed(self._layout, arena, k) for arena in self._arenas[: len(self._stored)]]
-        if not bool(torch.stack([each.vector.sum() for each in packed]).sum().isfinite()):
+    def _train(self, pool: Pool, count: int) -> None:
+        """Make so many updates of all that have places."""
+        found, made = [], []
+        held = [self._slots[number] for number in self._places if number is not None]
+        # A place without a trial goes along with the first one's numbers.
+        slots = [held[0] if number is None else self._slots[number] for number in self._places]
+        first = {slot.config.number: slot.update for slot in held}
+        for start in range(0, count, SPAN):
+            some = min(SPAN, count - start)
+            sums, so_many = self._span(slots, pool, some)
+            for slot in held:
+                slot.update += some
+            found.append(sums)
+            made.append((so_many, some))
+        for so_many, some in made:  # only now is a device waited for
+            check(so_many, some)
+        places = {number: place for place, number in enumerate(self._places) if number is not None}
+        finite = torch.cat(found).isfinite()
+        if not bool(finite.all()):
+            for slot in held:
+                column = finite[:, places[slot.config.number]]
+                if slot.diverged_at is None and not bool(column.all()):
+                    slot.diverged_at = first[slot.config.number] + int((~column).to(torch.uint8).argmax())
+        stores = self._stores()
+        if not bool(torch.stack([each.vector.sum() for each in stores]).sum().isfinite()):
             # A sum can overflow where its terms do not: ask each.
-            finite = torch.stack([w.reshape(k, -1).isfinite().all(1) for each in packed for w in each.layers])
-            for slot, good in zip(slots, finite.all(0).tolist(), strict=True):
-                if not good and slot.diverged_at is None:
+            k = len(self._places)
+            good = torch.stack([w.reshape(k, -1).isfinite().all(1) for each in stores for w in each.layers]).all(0)
+            for slot in held:
+                if slot.diverged_at is None and not bool(good[places[slot.config.number]]):
                     slot.diverged_at = slot.update
 
-    def _span(self, slots: list[_Slot], pool: Pool, count: int) -> None:
-        """Make so many updates, SPAN at most."""
-        rows = pool.rows([(slot.config.seed, slot.update) for slot in slots], count)
-        factor = passes.delta_factor(self.net.loss) / self.batch
+    def _span(self, slots: Sequence[_Slot], pool: Pool, count: int) -> tuple[Tensor, Tensor]:
+        """Make so many updates, SPAN at most; returns the sums of their output deltas, [count, K], and their number."""
         starts = [(slot.config, slot.update) for slot in slots]
-        coefficients = Coefficients(self.family, starts, count, factor, self._rest)
-        shared = len(rows[0]) == self.batch
-        key = (len(slots), shared, coefficients.extra)
+        coefficients = Coefficients(
+            self.family, starts, count, passes.delta_factor(self.net.loss) / self.batch, self._rest
+        )
+        seeds = [(slot.config.seed, slot.update) for slot in slots]
+        if self._record is None:
+            rows = pool.rows(seeds, count)
+            program = self._program(pool, len(rows[0]) == self.batch, coefficients.extra)
+            return program.run(coefficients, pool.part, rows), torch.tensor(count)
+        self._extra |= coefficients.extra  # a program more for trials that need less would be one more to record
+        where = self._source.take(pool, seeds, count)
+        key = (len(slots), where.shape[1] == 1, self._extra)
+        program = self._program(pool, *key[1:])
+        if key not in self._replayed:
+            self._replayed[key] = Replayed(program, self._source, self._record)
+        return self._replayed[key].run(coefficients, where)
+
+    def _program(self, pool: Pool, shared: bool, extra: bool) -> Program:
+        """Return the update of all places, made when first asked for."""
+        key = (len(self._places), shared, extra)
         if key not in self._programs:
             self._programs[key] = Program(
                 self.net, self.batch, self.family, self._layout, self._arenas, self._buffers, pool.part, *key
             )
-        finite = self._programs[key].run(coefficients, pool.part, rows).isfinite()
-        if not bool(finite.all()):
-            for slot, column in zip(slots, finite.t(), strict=True):
-                if slot.diverged_at is None and not bool(column.all()):
-                    slot.diverged_at = slot.update + int((~column).to(torch.uint8).argmax())
-        for slot in slots:
-            slot.update += count
+        return self._programs[key]
+
+
+def _size(trials: int) -> int:
+    """Return how many places there are for so many trials."""
+    return next(size << power for power in range(64) for size in _SIZES if size << power >= trials)

@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from trainers import optim
+from trainers import optim, stack_fused
 from trainers.config import MethodConfig, TrialConfig
 from trainers.stack_layout import Call, Packed
 
@@ -30,7 +30,8 @@ class Rule(Protocol):
     scale: Tensor
     """[K, 1]."""
     look: list[Call]
-    """Calls that set `point` from what is stored, where it is not theta; `after` ends with them."""
+    """Calls that prepare what is stored for a first update, setting `point` where it is not theta; `after` ends with
+    them."""
     before: list[Call]
     after: list[Call]
     curved: tuple[Packed, Packed] | None
@@ -53,21 +54,29 @@ class Momentum:
         self.into = velocity
         mu, ahead, self.scale = coefficients.unsqueeze(-1)
         self.curved: tuple[Packed, Packed] | None = None
+        self.before: list[Call] = []
+        if fused := stack_fused.momentum(theta, velocity, self.point, coefficients):
+            self.look, self.after = fused
+            return
         triples = zip(theta.alike, velocity.alike, spare.alike, strict=True)
-        # The point where the gradient is taken, theta + mu*v for NAG (S13 eq. 3), theta for the others.
-        self.look: list[Call] = [partial(torch.addcmul, w, v, ahead, out=p) for w, v, p in triples if extra]
-        self.before: list[Call] = [partial(v.mul_, mu) for v in velocity.alike]  # S13 eq. 1, 3
+        self.look: list[Call] = [
+            # The point where the gradient is taken, theta + mu*v for NAG (S13 eq. 3), theta for the others.
+            *(partial(torch.addcmul, w, v, ahead, out=p) for w, v, p in triples if extra),
+            *(partial(v.mul_, mu) for v in velocity.alike),  # S13 eq. 1, 3
+        ]
         self.after: list[Call] = [partial(theta.vector.add_, velocity.vector), *self.look]  # S13 eq. 2, 4
 
     @staticmethod
     def table(starts: Starts, count: int, factor: float) -> Tensor:
-        """Rows of (mu, mu of the update after for NAG, -lr*factor), [1 + count, 3, K].
+        """Rows of (mu of the update after, the same for NAG, -lr*factor), [1 + count, 3, K].
 
-        The first is before all updates and looks ahead to the first.
+        The first is before all updates and looks ahead to the first; the last leaves the velocity as it is.
         """
         mus = torch.stack([_mus(config, update, count) for config, update in starts], 1)
         nag = torch.tensor([config.method.kind == "nag" for config, _ in starts])
-        return torch.stack([torch.cat([mus[:1], mus[:-1]]), mus * nag, -factor * _rates(starts, count)], 1)
+        return torch.stack(
+            [torch.cat([mus[:-1], torch.ones_like(mus[:1])]), mus * nag, -factor * _rates(starts, count)], 1
+        )
 
     @staticmethod
     def extra(table: Tensor) -> bool:
@@ -185,9 +194,9 @@ class Coefficients:
         self.extra = rule.extra(table)
         changes = (table[1:] != table[:-1]).flatten(1).any(1)
         self.changed: list[bool] = changes.tolist()
-        table = table.to(like)
-        self.before = table[0]
-        self.rows: Sequence[Tensor] = table[1:].unbind(0) if any(self.changed) else [self.before] * count
+        self.table = table.to(like)
+        self.before = self.table[0]
+        self.rows: Sequence[Tensor] = self.table[1:].unbind(0) if any(self.changed) else [self.before] * count
 
 
 def _numbers(starts: Starts, count: int) -> Tensor:

@@ -45,32 +45,42 @@ class Program:
     ) -> None:
         sources = 1 if shared else k
         columns = part.table.shape[1]
-        self._rows = buffers.take("batch", k, size, columns)[:sources].view(-1, columns)
-        self._steps = None if part.steps is None else part.steps.new_zeros(sources * size)
-        batch = Batch(net, size, sources, self._rows, self._steps)
-        self._coefficients = self._rows.new_zeros(RULES[family].coefficients, k)
-        rule: Rule = RULES[family]([Packed(layout, arena, k) for arena in arenas], self._coefficients, extra)
+        self.k, self.batch = k, size
+        self.rows = buffers.take("batch", k, size, columns)[:sources].view(-1, columns)
+        """Of the batch, [S*B, columns], S being 1 or K; `steps` [S*B] likewise."""
+        self.steps = None if part.steps is None else part.steps.new_zeros(sources * size)
+        batch = Batch(net, size, sources, self.rows, self.steps)
+        self.coefficients = self.rows.new_zeros(RULES[family].coefficients, k)
+        """Of the update, [C, K]: those of `Coefficients.rows`."""
+        rule: Rule = RULES[family]([Packed(layout, arena, k) for arena in arenas], self.coefficients, extra)
         made = maker(net)(net, layout, batch, rule.point, rule.into, buffers, rule.curved is not None)
-        self._flat_delta = made.delta.view(k, -1)
-        self._look = rule.look
-        self._forward = made.forward
-        self._backward: list[Call] = [
+        self.flat_delta = made.delta.view(k, -1)
+        """[K, ...], what `forward` leaves of the batch's rows, and `backward` takes with the coefficients."""
+        self.look = rule.look
+        """Calls before a first update, its coefficients being `Coefficients.before`."""
+        self.forward = made.forward
+        self.backward: list[Call] = [
             *rule.before,
             *([] if rule.curved is None else made.curvature(*rule.curved)),
-            partial(self._flat_delta.mul_, rule.scale),
+            partial(self.flat_delta.mul_, rule.scale),
             *made.backward,
             *rule.after,
         ]
-        self._sums = self._rows.new_empty(SPAN, k)
+        self.kernels = len(self.forward) + len(self.backward) + 8 + 9 * net.steps
+        """About how many a GPU runs for an update."""
+        self._sums = self.rows.new_empty(SPAN, k)
         self._sum_of = self._sums.unbind(0)
 
     def run(self, coefficients: Coefficients, part: Part, rows: Sequence[Tensor]) -> Tensor:
-        """Make an update for each of `rows`; returns the sum of the output delta of each, [len(rows), K]."""
-        select, add_up, table, copy = torch.index_select, torch.sum, part.table, self._coefficients.copy_
-        forward, backward, flat_delta, batch = self._forward, self._backward, self._flat_delta, self._rows
+        """Make an update for each of `rows`; returns the sum of the output delta of each, [len(rows), K].
+
+        The host's way, for a CPU: it tells every update what changes. `trainers.stack_replay` has the device's.
+        """
+        select, add_up, table, copy = torch.index_select, torch.sum, part.table, self.coefficients.copy_
+        forward, backward, flat_delta, batch = self.forward, self.backward, self.flat_delta, self.rows
         steps = part.steps
         copy(coefficients.before)
-        for call in self._look:
+        for call in self.look:
             call()
         each = zip(rows, coefficients.changed, coefficients.rows, self._sum_of, strict=False)
         for row, changed, values, total in each:
@@ -78,13 +88,13 @@ class Program:
                 copy(values)
             select(table, 0, row, out=batch)
             if steps is not None:
-                select(steps, 0, row, out=self._steps)
+                select(steps, 0, row, out=self.steps)
             for call in forward:
                 call()
             add_up(flat_delta, 1, out=total)
             for call in backward:
                 call()
-        return self._sums[: len(rows)]
+        return self._sums[: len(rows)].clone()
 
 
 def maker(net: NetConfig) -> PassesMaker:

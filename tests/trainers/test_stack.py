@@ -26,6 +26,7 @@ from trainers.data import Data
 from trainers.serial import SerialTrial
 from trainers.stack import StackedEngine
 from trainers.stack_layout import Layout
+from trainers.stack_replay import plain
 from trainers.state import TrialState, initial_state
 from trainers.tasks import Split
 
@@ -60,6 +61,11 @@ def of_family(net: NetConfig, batch: int, family: str, seeds: int = 1) -> list[T
     return configs
 
 
+def both(net: NetConfig, batch: int, tensors: Data, family: str = "momentum") -> list[StackedEngine]:
+    """An engine whose updates the host makes, and one whose updates are recorded, though a CPU records nothing."""
+    return [StackedEngine(net, batch, tensors, family, record) for record in (None, plain)]
+
+
 def filled(config: TrialConfig, value: float, dtype: torch.dtype = torch.float32) -> TrialState:
     """A state whose every number is the same."""
     state = initial_state(config, dtype)
@@ -77,13 +83,15 @@ def test_each_update_of_a_family_from_the_twins_state_is_the_twins(shape: str, f
     configs = of_family(net, batch, family, seeds=1 if shape == "plain" else 2)
     twins = [SerialTrial(config, tensors) for config in configs]
     for update in range(8):
-        engine = StackedEngine(net, batch, tensors, family)
+        engines = both(net, batch, tensors, family)
         for config, twin in zip(configs, twins, strict=True):
-            engine.add(config, twin.state())
+            for engine in engines:
+                engine.add(config, twin.state())
             twin.advance(1)
-        engine.advance(dict.fromkeys(engine.numbers(), update + 1))
-        reached = [engine.state(number) for number in engine.numbers()]
-        assert max(distances(reached, [twin.state() for twin in twins])) < 1e-12
+        for engine in engines:
+            engine.advance(dict.fromkeys(engine.numbers(), update + 1))
+            reached = [engine.state(number) for number in engine.numbers()]
+            assert max(distances(reached, [twin.state() for twin in twins])) < 1e-12
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -91,14 +99,14 @@ def test_schedules_do_not_depend_on_how_calls_are_cut(family: str) -> None:
     """Coefficients are worked out for up to 256 updates at once; NAG looks ahead from the last of them to the next."""
     net, batch = WIDTHS["residual-narrow"]
     tensors = Data(task(net), "cpu", "float32")
-    engines = [StackedEngine(net, batch, tensors, family) for _ in range(2)]
-    for engine, stride in zip(engines, (290, 29), strict=True):
+    engines = [*both(net, batch, tensors, family), *both(net, batch, tensors, family)]
+    for engine, stride in zip(engines, (290, 290, 29, 29), strict=True):
         for config in of_family(net, batch, family):
             engine.add(config)
         for until in range(stride, 290 + stride, stride):
             engine.advance(dict.fromkeys(engine.numbers(), until))
     for number in engines[0].numbers():
-        assert same_bits(engines[0].state(number), engines[1].state(number))
+        assert all(same_bits(engines[0].state(number), engine.state(number)) for engine in engines[1:])
 
 
 @pytest.mark.parametrize("family", FAMILIES)
