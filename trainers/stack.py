@@ -213,8 +213,8 @@ class StackedEngine:
         for stored, packed in zip(self._rest.unbind(1), self._stores(), strict=True):
             for place, w in zip(self._layout.places, packed.layers, strict=True):
                 w[index] = stored[:, place.start : place.start + place.size][rows].view(len(coming), *place.shape)
-        for place, number in zip(places, coming, strict=True):
-            self._places[place] = number
+        for free, number in zip(places, coming, strict=True):
+            self._places[free] = number
 
     def _reserve(self, k: int) -> None:
         """Make buffers for up to k trials in training; nothing may be packed."""

@@ -32,16 +32,15 @@ def momentum(
     where = pieces(theta, stack_triton.BLOCK)
     vectors = (theta.vector, velocity.vector, point.vector, coefficients, where)
     nag = point is not theta
-    return [partial(stack_triton.momentum, *vectors, step, nag) for step in (False,)], [
-        partial(stack_triton.momentum, *vectors, True, nag)
-    ]
+    look, after = (partial(stack_triton.momentum, *vectors, step, nag) for step in (False, True))
+    return [look], [after]
 
 
 def pieces(packed: Packed, most: int) -> Tensor:
     """Return start, length and trial of pieces of at most so many numbers that make up all weights, int64 [N, 3]."""
     found = []
     for layer in packed.layers:
-        size, first = layer[0].numel(), layer.storage_offset()
+        size, first = layer[0].numel(), int(layer.storage_offset())
         starts = torch.arange(0, size, most)
         for trial in range(len(layer)):
             found.append(

@@ -55,16 +55,15 @@ class Momentum:
         mu, ahead, self.scale = coefficients.unsqueeze(-1)
         self.curved: tuple[Packed, Packed] | None = None
         self.before: list[Call] = []
-        if fused := stack_fused.momentum(theta, velocity, self.point, coefficients):
-            self.look, self.after = fused
-            return
         triples = zip(theta.alike, velocity.alike, spare.alike, strict=True)
-        self.look: list[Call] = [
+        look: list[Call] = [
             # The point where the gradient is taken, theta + mu*v for NAG (S13 eq. 3), theta for the others.
             *(partial(torch.addcmul, w, v, ahead, out=p) for w, v, p in triples if extra),
             *(partial(v.mul_, mu) for v in velocity.alike),  # S13 eq. 1, 3
         ]
-        self.after: list[Call] = [partial(theta.vector.add_, velocity.vector), *self.look]  # S13 eq. 2, 4
+        after: list[Call] = [partial(theta.vector.add_, velocity.vector), *look]  # S13 eq. 2, 4
+        fused = stack_fused.momentum(theta, velocity, self.point, coefficients)
+        self.look, self.after = (look, after) if fused is None else fused
 
     @staticmethod
     def table(starts: Starts, count: int, factor: float) -> Tensor:
