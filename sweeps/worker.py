@@ -246,10 +246,13 @@ class GroupWorker(tune.Trainable):  # type: ignore[misc]
 
     def _try_phases(self, spec: SweepSpec, until: dict[int, int], metrics: dict[int, dict[str, float]]) -> None:
         """Measure the spec's forks that begin here: last phases of copies (S13 Table 2), as rows of the trials."""
-        for phase in spec.forks:
-            if numbers := [number for number, update in until.items() if update == phase.at]:
-                for number, values in self._trials.fork(numbers, phase.updates, phase.mu).items():
-                    metrics[number] |= {f"fork/{phase.name}/{name}": value for name, value in values.items()}
+        for at in dict.fromkeys(phase.at for phase in spec.forks):
+            phases = [phase for phase in spec.forks if phase.at == at]
+            if numbers := [number for number, update in until.items() if update == at]:
+                forked = self._trials.forks(numbers, [(phase.updates, phase.mu) for phase in phases])
+                for phase, found in zip(phases, forked, strict=True):
+                    for number, values in found.items():
+                        metrics[number] |= {f"fork/{phase.name}/{name}": value for name, value in values.items()}
 
     def _next_report(self, number: int, update: int) -> int:
         return next(report for report in self._course[number].reports if report > update)

@@ -76,7 +76,8 @@ def _peak(config: TrialConfig, task: Task, engine: str, device: str, eval_exampl
     _forget(device)
     group = Group(task, engine, device=device, eval_examples=eval_examples)
     for number in range(trials):
-        group.add(replace(config, number=number))
+        lr = config.method.lr * (1 + number)  # equal ones would be trained as one
+        group.add(replace(config, number=number, method=replace(config.method, lr=lr)))
     group.advance(dict.fromkeys(range(trials), _UPDATES))
     group.evaluate(range(trials))
     for number in range(trials):

@@ -37,8 +37,18 @@ def learning_rate(t: int, method: MethodConfig, updates: int) -> float:
 
 def constant_until(t: int, method: MethodConfig, updates: int) -> int | None:
     """Return an update up to which (exclusive) mu and the learning rate are what they are at `t`, None for ever."""
-    ends = [*_mu_changes(t, method, updates), *_lr_changes(t, method, updates)]
-    return min(ends, default=None)
+    ends = [momentum_until(t, method, updates), rate_until(t, method, updates)]
+    return min((end for end in ends if end is not None), default=None)
+
+
+def momentum_until(t: int, method: MethodConfig, updates: int) -> int | None:
+    """Return an update up to which (exclusive) mu is what it is at `t`, None for ever."""
+    return min(_mu_changes(t, method, updates), default=None)
+
+
+def rate_until(t: int, method: MethodConfig, updates: int) -> int | None:
+    """Return an update up to which (exclusive) the learning rate is what it is at `t`, None for ever."""
+    return min(_lr_changes(t, method, updates), default=None)
 
 
 def span(t: int, count: int, method: MethodConfig, updates: int) -> tuple[list[float], list[float]]:

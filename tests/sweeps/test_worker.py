@@ -57,6 +57,9 @@ class PretendGroup:
     def fork(self, numbers, updates: int, mu: float):
         return {n: {"valid_loss": 100 * n + updates + mu} for n in numbers}
 
+    def forks(self, numbers, phases: list[tuple[int, float]]):
+        return [self.fork(numbers, updates, mu) for updates, mu in phases]
+
     def diverged_at(self, number: int) -> int | None:
         return 25 if number == 4 and self.updates[number] >= 25 else None
 
@@ -141,10 +144,11 @@ def test_a_trial_that_reaches_its_target_has_its_state_kept(tmp_path: Path) -> N
 
 def test_forks_are_rows_of_the_trials_that_stand_where_they_begin(tmp_path: Path) -> None:
     phases = [Phase(name="early", at=40, updates=60, mu=0.5), Phase(name="end", at=80, updates=20, mu=0.25)]
+    phases.append(Phase(name="short", at=40, updates=10, mu=0.5))
     worker = worker_in(tmp_path, (1, 60), (2, 20), spec=SPEC.model_copy(update={"forks": phases}))
     assert [dict(entry.metrics) for entry in worker._advance()] == [
         {"valid_loss": 1.0, "fork/end/valid_loss": 120.25},
-        {"valid_loss": 2.0, "fork/early/valid_loss": 260.5},
+        {"valid_loss": 2.0, "fork/early/valid_loss": 260.5, "fork/short/valid_loss": 210.5},
     ]
 
 
