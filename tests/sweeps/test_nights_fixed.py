@@ -3,7 +3,6 @@
 import json
 import math
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,8 @@ from sweeps.history import load
 from sweeps.night_file import Night
 from sweeps.nights import judge
 from sweeps.nights_fixed import between, measured, ratio
+from sweeps.spec import parse
+from tests.sweeps.alone import run_alone
 from tests.sweeps.nightly import DAY, fixed, values
 
 PLACES = [(trial, metric, report) for trial in range(3) for metric in values()[trial] for report in range(4)]
@@ -134,21 +135,8 @@ def test_even_the_first_night_is_held_against_what_is_known(expect: dict, result
     assert (two.result, two.event == one.event) == (result, True)  # as long as nobody accepts it
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    import ray
-
-    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("cluster")
 def test_a_real_sweep_repeats_to_the_bit_and_a_planted_change_shows(tmp_path: Path) -> None:
     """The learning rate is planted a thousandth larger, as a broken optimiser would have it, unseen in the spec."""
-    from sweeps.run import run
-    from sweeps.spec import parse
 
     def night(name: str, lr: float) -> Path:
         told = {
@@ -158,7 +146,7 @@ def test_a_real_sweep_repeats_to_the_bit_and_a_planted_change_shows(tmp_path: Pa
             "resources": {"engine": "loop", "workers": 1}, "mlflow": {"enabled": False}, "objective": "valid_loss",
             "night": {"kind": "fixed"},
         }  # fmt: skip
-        folder = run(parse(told, name), tmp_path / name)
+        folder = run_alone(parse(told, name), tmp_path / name)
         plain = json.loads((folder / "spec.json").read_text())
         plain["training"]["lr"] = 0.05
         (folder / "spec.json").write_text(json.dumps(plain))
