@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from cluster import cli
 from cluster.service.serving import listening
 from tests.cluster.test_service_api import listen
 from tests.dashboards.synthetic import Sweep, make
@@ -73,25 +74,28 @@ def test_it_is_nice_and_writes_nothing_into_the_folder(tmp_path: Path) -> None:
     assert sorted((path, path.stat().st_mtime_ns) for path in (tmp_path / "runs").rglob("*")) == before
 
 
-def run(tmp_path: Path, *words: str) -> tuple[int, str]:
-    command = [sys.executable, "-m", "cluster.cli", "serve", *words]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment(tmp_path), cwd=tmp_path, timeout=60)
-    return done.returncode, done.stderr
+def test_it_does_not_begin_where_it_would_be_open_to_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.delenv("MUSWEEP_DATABASE", raising=False)
+    monkeypatch.chdir(tmp_path)
 
+    def run(*words: str) -> tuple[int, str]:
+        return cli.main(["serve", *words]), capsys.readouterr().err
 
-def test_it_does_not_begin_where_it_would_be_open_to_others(tmp_path: Path) -> None:
     for words in (
         ["--host", "0.0.0.0"],
         ["--allowed-host", "lab.example"],
         ["--proxy", "127.0.0.1"],
         ["--require-token"],
     ):
-        code, said = run(tmp_path, "--port", "0", *words)
+        code, said = run("--port", "0", *words)
         assert (code, len(said.splitlines())) == (2, 1)
         assert said.startswith("error: serve: ")
         assert "musweep token add NAME --role admin" in said
     with listening("127.0.0.1", 0) as taken:
-        code, said = run(tmp_path, "--port", str(taken.getsockname()[1]))
+        code, said = run("--port", str(taken.getsockname()[1]))
         assert (code, len(said.splitlines())) == (2, 1)
         assert "--port 0 takes any that is free" in said
 
