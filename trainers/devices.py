@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import platform
+import subprocess
+import time
+
 import torch
 
 
@@ -18,3 +22,27 @@ def memory(device: str) -> tuple[int, int, int]:
     where = torch.device(device)
     free, total = torch.cuda.mem_get_info(where)
     return torch.cuda.memory_reserved(where), total - free, total
+
+
+def described(device: str) -> dict[str, str | None]:
+    """What a measurement was made on and when, in words; nothing that names a machine or a person."""
+    found: dict[str, str | None] = {
+        "device": f"CPU ({platform.machine()}), {torch.get_num_threads()} threads",
+        "torch": torch.__version__,
+        "cuda": None,
+        "driver": None,
+        "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+    }
+    if device.startswith("cuda"):
+        found |= {"device": torch.cuda.get_device_name(device), "cuda": torch.version.cuda, "driver": _driver()}
+    return found
+
+
+def _driver() -> str | None:
+    """The version of the GPU's driver, if its own program is there to say."""
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        told = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return told.split("\n", 1)[0].strip() or None
