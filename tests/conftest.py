@@ -70,6 +70,31 @@ def database(require: Callable[[object, str], None]) -> Generator[str]:
     admin.dispose()
 
 
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow takes seconds to make its tables: once is enough."""
+    from sweeps import tracking
+
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    tracking.connect(f"sqlite:///{path}")
+    return path
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With several processes, files that take long begin first: one begun last is waited for by all others.
+
+    How long is told by marks: the longest limit that a file's tests have, then whether any is slow.
+    """
+    if not hasattr(config, "workerinput"):
+        return
+    longest: dict[Path, float] = {}
+    for item in items:
+        for mark in item.iter_markers():
+            takes = float(mark.args[0] if mark.name == "timeout" else mark.name in ("slow", "browser"))
+            longest[item.path] = max(longest.get(item.path, 0.0), takes)
+    items.sort(key=lambda item: -longest.get(item.path, 0.0))
+
+
 def _refuse(report: Any, gpu: bool = False) -> None:
     """Turn a skip into a failure when MUSWEEP_REQUIRE_ALL is set; tests that need CUDA may still be skipped."""
     if os.environ.get("MUSWEEP_REQUIRE_ALL") != "1" or gpu or not report.skipped or hasattr(report, "wasxfail"):
