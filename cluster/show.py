@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from cluster import text
 from cluster.folders import Folder, read, sweeps_in
 from cluster.text import plain
+from sweeps.busy import sentence
 from sweeps.cost import Devices, bill
 from sweeps.history import END_STATES, Trial
 from sweeps.lease import held
@@ -232,6 +233,8 @@ def show_sweep(folder: Folder, out: Console) -> None:
         )
         cost = bill(spec, history.held, work)
         out.print(f"cost {cost.held:,.0f} {cost.kind}-seconds, {cost.training / (cost.held or 1):.0%} of it training")
+        if said := sentence(spec, history.busy):
+            out.print(said, soft_wrap=True)
     if folder.ranked():
         out.print(best_trials(folder))
         out.print(searched(folder))

@@ -10,6 +10,7 @@ from dashboards.flow import STEP_COLOURS
 from dashboards.page import escape
 from dashboards.plots import ORANGE, Figure, safe
 from dashboards.view import View, duration, number
+from sweeps.busy import sentence
 from sweeps.cost import CPU, Devices, bill
 from sweeps.history import Trial
 
@@ -117,7 +118,7 @@ def _bars(view: View, cost: Callable[[Trial], float], title: str, tick: str) -> 
 
 
 def caption(view: View) -> str:
-    """The whole cost in one sentence."""
+    """The whole cost in one sentence, and how busy slots were in another."""
     seconds = sum(trial.wall_s for trial in view.everything)
     spent, unit = passes(view, sum(work(trial) for trial in view.everything))
     whole = {"passes": "passes over the training set", "examples": "examples", "updates": "updates"}[unit]
@@ -125,7 +126,8 @@ def caption(view: View) -> str:
     clock = " HF's work is counted as gradients of one example, like everybody's." if _has_hf(view) else ""
     cost = bill(view.spec, view.history.held, seconds)
     held = f" Workers held their places for {number(cost.held, keep_zeros=False)} {cost.kind}-seconds"
-    return f"{words}worker time.{held}, {cost.training / (cost.held or 1.0):.0%} of them training.{clock}"
+    share = f"{cost.training / (cost.held or 1.0):.0%} of them training."
+    return f"{words}worker time.{held}, {share}{clock} {sentence(view.spec, view.history.busy)}".rstrip()
 
 
 def _has_hf(view: View) -> bool:

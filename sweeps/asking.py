@@ -49,7 +49,7 @@ class Asker:
 
     Args:
         spec: the sweep's.
-        history: of the sweep; whoever asks keeps it up to date, so each answer of `next` is in it before the next call.
+        history: of the sweep; whoever asks keeps it up to date: each answer of `next` is in it before a trial ends.
         records: what the history was made from.
     """
 

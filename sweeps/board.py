@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeps import history, journal
-from sweeps.asking import Asker
+from sweeps.asking import Asked, Asker
 from sweeps.groups import Groups, cost
 from sweeps.judging import Judge
 from sweeps.ledger import Heard, Ledger
@@ -275,7 +275,7 @@ class Board:
         """Decide a round in trial order, fill freed slots in trial order, write, and only then answer."""
         heard, self._heard = self._heard, {}
         waiting, self._waiting = self._waiting, set()
-        self._ledger.reports(heard.values())
+        self._ledger.reports(heard.values(), self._groups.waited())
         entries = [heard[number][2] for number in sorted(heard)]
         for entry in entries:
             self._judge.note(self.history.trials[entry.number], 0 if entry.skipped else entry.diverged_at)
@@ -402,23 +402,18 @@ class Board:
         return False
 
     def _fill(self, over: Collection[str]) -> int:
-        """Ask for a trial for each free slot, each given to the group that has least to compute; returns the slots."""
+        """Ask for a trial for each free slot and deal them to groups by what they compute; returns a group's slots."""
         able = [group for group in self._groups if group.open]
         slots = self._asker.slots(self.slots, len(able), over)
-        free = [group for group in able if len(group.held) < slots]
-        load = {group.number: sum(map(self._cost, group.held)) for group in free}
-        while free:
-            number = len(self.history.trials)
-            asked = self._asker.next(number, over)
-            if asked is None:
-                break
-            group = min(free, key=lambda one: (load[one.number], one.number))
-            load[group.number] += cost(asked.config)
-            self._hold(group.number, number)
-            if len(group.held) >= slots:
-                free.remove(group)
-            self._log("ask", trial=number, params=asked.params, config=asked.config, stage=asked.stage,
-                      replicate=asked.replicate, point_id=asked.point_id, group=group.number)  # fmt: skip
+        room = sum(max(0, slots - len(group.held)) for group in able)
+        first, asked = len(self.history.trials), list[Asked]()
+        while len(asked) < room and (one := self._asker.next(first + len(asked), over)) is not None:
+            asked.append(one)
+        dealt = self._groups.seat([cost(one.config) for one in asked], slots, self._cost)
+        for number, (one, group) in enumerate(zip(asked, dealt, strict=True), first):
+            self._hold(group, number)
+            self._log("ask", trial=number, params=one.params, config=one.config, stage=one.stage,
+                      replicate=one.replicate, point_id=one.point_id, group=group)  # fmt: skip
         return slots
 
     # -- records ---------------------------------------------------------------------------------------------

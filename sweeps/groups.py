@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -135,6 +135,31 @@ class Groups:
             load[to.number] += cost(number)
             given[number] = to.number
         return given
+
+    def seat(self, costs: Sequence[float], slots: int, cost: Callable[[int], float]) -> list[int]:
+        """Which group each of so many new trials goes to: the costliest is dealt first, to who has least to compute.
+
+        A round lasts as long as its slowest group, so what is dealt badly has slots waiting until a trial ends.
+
+        Args:
+            costs: of the new trials, for which there are free slots.
+            slots: of each group.
+            cost: of a trial that a group holds.
+        """
+        free = {group.number: slots - len(group.held) for group in self._groups if group.open}
+        load = {number: sum(map(cost, self._groups[number].held)) for number in free}
+        dealt = [0] * len(costs)
+        for place in sorted(range(len(costs)), key=lambda place: -costs[place]):
+            to = min((number for number in free if free[number] > 0), key=lambda number: (load[number], number))
+            dealt[place] = to
+            load[to] += costs[place]
+            free[to] -= 1
+        return dealt
+
+    def waited(self) -> dict[int, float]:
+        """Seconds since each group's last report."""
+        now = self._timer()
+        return {group.number: now - group.reported for group in self._groups if group.reported is not None}
 
     def level(self, waiting: Collection[int], slots: int) -> dict[int, int]:
         """Let groups with free slots have what others that wait hold beyond theirs; returns who got which."""

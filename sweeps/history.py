@@ -6,7 +6,7 @@ Record types (each has `type`, most have `time`, seconds since 1970):
 | --- | --- |
 | open | format, sweep_id, epoch, versions: a driver took the sweep over |
 | ask | trial, params, stage, point_id, replicate, group, config (a TrialConfig as plain values) |
-| report | group, engine, trials: [{trial, update, metrics: {name: value}, score, wall_s, init?, doomed?, engine?}] |
+| report | group, engine, waited_s, trials: [{trial, update, metrics: {name: value}, score, wall_s, init?, ...}] |
 | promote | trial, update: the trial passed the rung at that update |
 | end | trial, state, reason, stopped_at_rung, objective, updates, work, wall_s, engine, group |
 | retry | trials: failed ones, by number, that train again |
@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from sweeps import journal
+from sweeps.busy import Busy
 from sweeps.cost import Held
 from sweeps.stages import is_confirm
 from sweeps.tally import Tally
@@ -104,6 +105,8 @@ class History:
     """Counts of the trials, kept while they change."""
     held: Held = field(default_factory=Held)
     """For how long workers held their places."""
+    busy: Busy = field(default_factory=Busy)
+    """What became of the seconds of their slots."""
 
     def apply(self, record: journal.Record) -> None:
         """Fold in one record.
@@ -120,6 +123,7 @@ class History:
             )
         handler(self, record)
         self.held.apply(record)
+        self.busy.apply(record)
 
 
 def _open(history: History, record: journal.Record) -> None:

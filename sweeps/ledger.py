@@ -65,14 +65,15 @@ class Ledger:
         self.log("fault", optional=True, group=member.number, incarnation=member.incarnation, cause=cause, words=words,
                  moved=list(moved), **resident)  # fmt: skip
 
-    def reports(self, heard: Iterable[Heard]) -> None:
-        """Log a round's measurements, a record for each group."""
+    def reports(self, heard: Iterable[Heard], waited: Mapping[int, float]) -> None:
+        """Log a round's measurements, a record for each group, with the seconds for which it waited for others."""
         rows: dict[tuple[int, str], list[dict[str, Any]]] = defaultdict(list)
         for group, engine, entry in heard:
             if entry.failed is None and not entry.returned and not entry.skipped:
                 rows[group, engine].append(_row(entry, engine))
         for group, engine in sorted(rows):
-            self.log("report", group=group, engine=engine, trials=rows[group, engine])
+            self.log("report", group=group, engine=engine, waited_s=round(waited.get(group, 0.0), 4),
+                     trials=rows[group, engine])  # fmt: skip
 
 
 def _row(entry: Entry, engine: str) -> dict[str, Any]:
@@ -85,7 +86,8 @@ def _row(entry: Entry, engine: str) -> dict[str, Any]:
         "wall_s": entry.wall_s,
     }
     own = entry.engine if entry.engine != engine else None
-    extra = {"init": entry.init and _numbers(entry.init), "doomed": entry.doomed, "engine": own}
+    extra = {"init": entry.init and _numbers(entry.init), "doomed": entry.doomed, "engine": own,
+             "fork_s": entry.fork_s}  # fmt: skip
     return row | {key: value for key, value in extra.items() if value}
 
 

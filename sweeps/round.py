@@ -27,6 +27,8 @@ class Entry:
     """Why the trial's net cannot start; at update 0 it was not trained for that."""
     engine: str | None = None
     """What trained it, where that is not all that trains its group."""
+    fork_s: float = 0.0
+    """Seconds in which its forks were trained."""
 
     @property
     def skipped(self) -> bool:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 USAGE_S = 5.0
 STEP_S = 1.0  # Tune hears of a group about once a second: its loop is for hundreds of results, not thousands
-CHECKPOINT_SHARE = 0.05  # checkpoints may take this share of the time
+CHECKPOINT_SHARE = 0.02  # checkpoints may take this share of the time
 CHECKPOINT_S = 60.0  # how much of the time of trials that pass no rung may be lost with a worker
 
 
@@ -101,6 +101,10 @@ class GroupWorker(tune.Trainable):  # type: ignore[misc]
         """What to report of trials that are trained though their net cannot start."""
         self._last_checkpoint = time.monotonic()
         self._checkpoint_cost = 0.0
+        self._measure_s = 0.0
+        """What measuring a trial took when that was done last."""
+        self._fork_s: dict[int, float] = {}
+        """How long forks of trials were trained since their last report."""
 
     def _prepare(self, config: dict[str, Any]) -> None:
         """Have what trains: data and engines."""
@@ -114,6 +118,7 @@ class GroupWorker(tune.Trainable):  # type: ignore[misc]
             load(self._spec.task.name, self._spec.task.settings),
             self._engines,
             device=config["device"],
+            precision=self._spec.training.precision,
             eval_examples=self._spec.training.eval_examples,
         )
 
@@ -211,6 +216,7 @@ class GroupWorker(tune.Trainable):  # type: ignore[misc]
                 Entry(
                     number, until[number], metrics[number], score, seconds.get(number, 0.0), diverged_at=diverged,
                     init=born.get(number), doomed=self._doomed.pop(number, None), engine=self._trials.engine(number),
+                    fork_s=self._fork_s.pop(number, 0.0),
                 )
             )  # fmt: skip
             if diverged is None:
@@ -229,7 +235,9 @@ class GroupWorker(tune.Trainable):  # type: ignore[misc]
         """What trials of one course come to at the updates where they stand, and what rungs compare of it."""
         numbers = list(until)
         self._trials.measure_on(course.spec.training.eval_examples)
+        began = time.monotonic()
         metrics: dict[int, dict[str, float]] = self._trials.evaluate(numbers)
+        self._measure_s = (time.monotonic() - began) / max(1, len(numbers))
         self._try_phases(course.spec, until, metrics)
         for number, values in course.insight.reported(until, metrics).items() if course.insight else ():
             metrics[number] |= values
@@ -241,7 +249,7 @@ class GroupWorker(tune.Trainable):  # type: ignore[misc]
         stopping = spec.early_stopping
         if not numbers or stopping is None or stopping.fork is None:
             return {}
-        forked = self._trials.fork(numbers, stopping.fork.updates, stopping.fork.mu)
+        (forked,) = self._forks(numbers, [(stopping.fork.updates, stopping.fork.mu)])
         return {number: values[spec.objective.metric] for number, values in forked.items()}
 
     def _try_phases(self, spec: SweepSpec, until: dict[int, int], metrics: dict[int, dict[str, float]]) -> None:
@@ -249,10 +257,19 @@ class GroupWorker(tune.Trainable):  # type: ignore[misc]
         for at in dict.fromkeys(phase.at for phase in spec.forks):
             phases = [phase for phase in spec.forks if phase.at == at]
             if numbers := [number for number, update in until.items() if update == at]:
-                forked = self._trials.forks(numbers, [(phase.updates, phase.mu) for phase in phases])
+                forked = self._forks(numbers, [(phase.updates, phase.mu) for phase in phases])
                 for phase, found in zip(phases, forked, strict=True):
                     for number, values in found.items():
                         metrics[number] |= {f"fork/{phase.name}/{name}": value for name, value in values.items()}
+
+    def _forks(self, numbers: list[int], phases: list[tuple[int, float]]) -> list[dict[int, dict[str, float]]]:
+        """What forks of trials come to, and note how long they were trained, their measuring taken off."""
+        began = time.monotonic()
+        found: list[dict[int, dict[str, float]]] = self._trials.forks(numbers, phases)
+        took = (time.monotonic() - began) / len(numbers) - self._measure_s * len(phases)
+        for number in numbers:
+            self._fork_s[number] = self._fork_s.get(number, 0.0) + max(0.0, took)
+        return found
 
     def _next_report(self, number: int, update: int) -> int:
         return next(report for report in self._course[number].reports if report > update)

@@ -6,11 +6,13 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from html import unescape
 from pathlib import Path
 
 import pytest
 import ray
 
+from dashboards.report import write
 from sweeps import history, store
 from sweeps.run import Interrupted, extend, resume, run
 from sweeps.spec import SpecError, SweepSpec
@@ -120,13 +122,26 @@ def test_an_interrupted_sweep_resumes_to_the_same_end(tmp_path: Path) -> None:
 def test_a_finished_sweep_is_extended(tmp_path: Path) -> None:
     folder = run(spec_with("loop", 1, 8, algorithm="qmc"), tmp_path / "sweep")
     before = results(folder)
-    extend(folder, 6)
+    once = history.load(folder).busy.until_asked(1, 8)
+    extend(folder, 6, report=write)
     after = results(folder)
     assert sorted(after) == list(range(30))
     assert {n: after[n] for n in before} == before
     assert store.read_rows(folder).num_rows == sum(
         len(m) for t in history.load(folder).trials.values() for m in t.metrics.values()
     )
+    busy = history.load(folder).busy.until_asked(1, 8)
+    assert once is not None
+    assert busy is not None
+    assert once.seconds <= busy.seconds
+    assert busy.training > 0
+    assert busy.forking > 0
+    assert busy.waiting < 0.01, "one group waits for no other"
+    assert sum(busy.rest.values()) == pytest.approx(1 - busy.busy)
+    said = (
+        f"Slots were {busy.busy:.0%} busy training, {busy.forking:.0%} by training forks, until the search's last trial"
+    )
+    assert said in unescape((folder / "report.html").read_text())
 
 
 def test_a_batch_larger_than_the_data_is_the_specs_fault(tmp_path: Path) -> None:

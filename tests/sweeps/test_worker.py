@@ -3,10 +3,12 @@
 import math
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from sweeps import worker as worker_module
 from sweeps.round import Answer, Seated
 from sweeps.schema import Phase, Target
 from sweeps.schema_baselines import Confirm
@@ -98,6 +100,13 @@ def test_each_trial_is_trained_to_its_own_next_report(tmp_path: Path) -> None:
 def test_a_rungs_score_is_the_forks_and_other_scores_are_the_objective(tmp_path: Path) -> None:
     entries = worker_in(tmp_path, (1, 20), (2, 60))._advance()
     assert [e.score for e in entries] == [107.5, 2.0]
+
+
+def test_training_forks_is_told_apart_from_measuring_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = worker_in(tmp_path, (1, 20), (2, 60))
+    ticks = iter([10.0, 11.0, 20.0, 23.0])  # half a second to measure a net; a rung's fork of trial 1 alone
+    monkeypatch.setattr(worker_module, "time", SimpleNamespace(monotonic=lambda: next(ticks)))
+    assert [entry.fork_s for entry in worker._advance()] == [3.0 - 0.5, 0.0]
 
 
 def test_a_trial_that_cannot_start_is_reported_failed_and_the_others_train(tmp_path: Path) -> None:
