@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from sweeps import (
     checks_baselines,
+    checks_device,
     checks_hf,
     checks_model,
     checks_night,
@@ -71,10 +72,7 @@ def problems(spec: Fields) -> Iterator[Problem]:
         yield Problem("mlflow.uri", wrong, allowed="a URI without one; set MLFLOW_TRACKING_URI for the one with it")
     if (url := places.url_of(spec.storage)) is not None and (wrong_there := places.wrong_with(url)) is not None:
         yield Problem("storage", wrong_there[0], places.shown(spec.storage), wrong_there[1])
-    if spec.resources.device == "cuda" and not spec.resources.gpu:
-        yield Problem(
-            "resources.gpu", "device cuda, but workers reserve no GPU", spec.resources.gpu, "a number above 0"
-        )
+    yield from checks_device.problems(spec)
 
 
 def _own_methods(spec: Fields) -> Iterator[Problem]:
@@ -90,6 +88,7 @@ def _own_methods(spec: Fields) -> Iterator[Problem]:
     yield from spec.space.problems()
     yield from checks_model.problems(spec, shape)
     yield from checks_hf.problems(spec, shape)
+    yield from checks_device.precision_problems(spec)
     yield from _objective(spec, shape.info)
     yield from checks_reports.problems(spec, shape.info)
     yield from _diagnostics(spec)
@@ -183,6 +182,7 @@ def _method_warnings(spec: Fields, rungs: list[int]) -> Iterator[str]:
     """Momenta that cannot be told apart, and what has no effect."""
     yield from _momentum_warnings(spec, rungs)
     yield from no_effect(spec)
+    yield from checks_device.warnings(spec)
     space = spec.space
     if "tail_mu" in space.searched and "tail_updates" not in space and not spec.training.tail_updates:
         yield "space.tail_mu has no effect: training.tail_updates is 0"

@@ -215,7 +215,9 @@ def _engines(spec: SweepSpec, size: int, device: str) -> tuple[dict[str, str], d
     seconds: dict[str, float] = {}
     for index in measured:
         key, config = configs[index]
-        engines[key], seconds[key] = fastest(config.net, config.batch, task, slots, device)
+        engines[key], seconds[key] = fastest(
+            config.net, config.batch, task, slots, device, precision=spec.training.precision
+        )
     for index, (key, _) in enumerate(configs):
         nearest = configs[min(measured, key=lambda m: abs(m - index))][0]
         engines[key] = engines[nearest] if spec.resources.engine == "auto" else spec.resources.engine

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field
 from sweeps.errors import nearest
 from sweeps.schema_values import Count, OneOf, OneOfOrOwn, Section, Seed, TaskName, Tunable, refuse, whole
 from sweeps.shapes import KINDS, RULES, WidthRule
-from trainers.config import ACTIVATIONS, LOSSES
+from trainers.config import ACTIVATIONS, LOSSES, PRECISIONS
 from trainers.config_hf import HF_GRADIENTS
 from trainers.tasks.options import CENTRES, ENTRIES
 
@@ -244,6 +244,8 @@ class Training(Section):
     """Share of the weights, times the learning rate, that adamw takes off in each update."""
     damping: Annotated[float, Tunable("damping")] = 0.1
     """What diagonal adds to the curvature it divides by."""
+    precision: Annotated[str, OneOf("precision", PRECISIONS)] = "float32"
+    """Of the factors of products of matrices: float32, tf32 (11 bits), bf16 (8); all else is float32 (docs/gpu.md)."""
     hf: HFTraining = Field(default_factory=HFTraining)
     """Hessian-free optimisation, where the method is hf."""
     init: Annotated[str, Tunable("init")] | None = None

@@ -32,6 +32,7 @@ _MATCHED = {
     "method": "the method of an hf baseline is hf",
     "eval_examples": "HF is measured as the sweep's own trials are",
     "keep": "states are kept of the sweep's own trials",
+    "precision": "HF computes in float32",
 }
 """What a baseline's `training` cannot change, and why."""
 

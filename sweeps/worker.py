@@ -118,6 +118,7 @@ class GroupWorker(tune.Trainable):  # type: ignore[misc]
             load(self._spec.task.name, self._spec.task.settings),
             self._engines,
             device=config["device"],
+            precision=self._spec.training.precision,
             eval_examples=self._spec.training.eval_examples,
         )
 

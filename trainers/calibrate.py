@@ -38,9 +38,12 @@ def shape_key(net: NetConfig, batch: int) -> str:
 
 
 def choose(
-    net: NetConfig, batch: int, task: Task, k: int, device: str = "cpu", dtype: str = "float32"
-) -> tuple[str, float]:
+    net: NetConfig, batch: int, task: Task, k: int, device: str = "cpu", dtype: str = "float32",
+    precision: str = "float32",
+) -> tuple[str, float]:  # fmt: skip
     """Return the fastest engine for k trials of a shape, and its seconds for one update of one trial.
+
+    On a GPU and at other precisions there is one only.
 
     Takes under a second where an update is fast: the median of a few short rounds, the engines in turn, so that
     whatever else the machine does meets all of them; on a CPU in seconds of this thread, which others do not
@@ -51,18 +54,23 @@ def choose(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return _choose(net, batch, task, k, device, dtype)
+        return _choose(net, batch, task, k, device, dtype, precision)
     finally:
         torch.set_num_threads(threads)
 
 
-def _choose(net: NetConfig, batch: int, task: Task, k: int, device: str, dtype: str) -> tuple[str, float]:
+def _choose(
+    net: NetConfig, batch: int, task: Task, k: int, device: str, dtype: str, precision: str
+) -> tuple[str, float]:
     from trainers.data import Data
     from trainers.group import make_engine
 
     clock = time.thread_time if device == "cpu" else time.perf_counter
     data = Data(_head(task, _EXAMPLES + batch), device, dtype)
-    engines = {name: make_engine(name, net, batch, data) for name in (("module",) if net.module else ENGINES)}
+    # A GPU has nothing to gain from one trial after another, which is what loop is for.
+    plain = ENGINES if device == "cpu" and precision == "float32" else ("stacked",)
+    names = ("module",) if net.module else plain
+    engines = {name: make_engine(name, net, batch, data, precision=precision) for name in names}
     for name, engine in engines.items():
         for number in range(k if name == "stacked" else min(k, _LOOPED)):
             # Methods with momentum stand for all: what differs is a few operations on each weight. They alternate as

@@ -24,6 +24,7 @@ INITS = (
 ACTIVATIONS = ("sigmoid", "tanh", "relu", "softsign", "linear")
 LOSSES = ("logistic", "squared", "softmax")
 ENGINES = ("loop", "stacked")
+PRECISIONS = ("float32", "tf32", "bf16")
 DIAGNOSTICS = ("activations", "gradients", "lengths", "jacobian", "histograms")
 
 

@@ -34,10 +34,12 @@ _Key = tuple[str, str]
 """Shape key and family of methods."""
 
 
-def make_engine(name: str, net: NetConfig, batch: int, data: Data, family: str = "momentum") -> Engine:
-    """Make an engine by name, for methods of one family; hf has its own, whatever the name.
+def make_engine(
+    name: str, net: NetConfig, batch: int, data: Data, family: str = "momentum", precision: str = "float32"
+) -> Engine:
+    """Make an engine by name, for methods of one family; hf has its own, whatever the name, and float32.
 
-    Raises ValueError when there is none of that name, or the family cannot train the net.
+    Raises ValueError when there is none of that name, or it cannot train the net by the family or at the precision.
     """
     if family == "hf":
         return HFEngine(net, batch, data, family)
@@ -45,6 +47,10 @@ def make_engine(name: str, net: NetConfig, batch: int, data: Data, family: str =
         raise ValueError(f"engine {name!r}: one of {', '.join(_ENGINES)}")
     if (name == "module") != bool(net.module):
         raise ValueError(f"engine {name!r}: {net.module or 'this net'} is trained by another")
+    if name == "stacked":
+        return StackedEngine(net, batch, data, family, precision)
+    if precision != "float32":
+        raise ValueError(f"precision {precision}: engine {name} has float32 only; stacked has others")
     return _ENGINES[name](net, batch, data, family)
 
 
@@ -202,10 +208,12 @@ class Group:
         *,
         device: str = "cpu",
         dtype: str = "float32",
+        precision: str = "float32",
         eval_examples: int = 500,
     ) -> None:
         self._data = Data(task, device, dtype)
         self._names = engines
+        self._precision = precision
         self._trials, self._forks = _Ensemble(self._made), _Ensemble(self._made)
         self.measure_on(eval_examples)
         self._seconds = 0.0
@@ -328,7 +336,7 @@ class Group:
 
     def _made(self, key: _Key, config: TrialConfig) -> Engine:
         shape, family = key
-        return make_engine(self._name(shape, family), config.net, config.batch, self._data, family)
+        return make_engine(self._name(shape, family), config.net, config.batch, self._data, family, self._precision)
 
     def _name(self, shape: str, family: str) -> str:
         if family == "hf" or isinstance(self._names, str):

@@ -12,8 +12,11 @@ gradient `stack_methods`', how a kind of net makes it that of its `stack_passes.
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Collection, Mapping, Sequence
+import warnings
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +26,8 @@ from trainers import metrics, passes
 from trainers.config import NetConfig, TrialConfig
 from trainers.data import Data, Part, Pool
 from trainers.engine import check_family, check_fits, flush_denormals
+from trainers.precision import allowed
+from trainers.precision import check as check_precision
 from trainers.stack_layout import Layout, Packed, arena_size
 from trainers.stack_methods import RULES, Coefficients
 from trainers.stack_passes import Buffers
@@ -38,6 +43,18 @@ _SIZES = (1, 2, 4, 8, 12, 16, 24, 32, 48)
 serves again when trials come and go."""
 
 
+class _TooMany(Exception):
+    """There is no memory for so many trials at once; no update has been begun."""
+
+
+@contextmanager
+def _enough_memory() -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise _TooMany from error
+
+
 @dataclass
 class _Slot:
     config: TrialConfig
@@ -49,15 +66,24 @@ class _Slot:
 class StackedEngine:
     """Trials of one net, batch size and family of methods, trained together; see `trainers.engine.Engine`.
 
-    `record` makes updates the device's business (`trainers.stack_replay`), as they are on a GPU if it is left out.
+    `precision` is that of products (`trainers.precision`). `record` makes updates the device's business
+    (`trainers.stack_replay`), as they are on a GPU if it is left out.
     """
 
     name = "stacked"
 
     def __init__(
-        self, net: NetConfig, batch: int, data: Data, family: str = "momentum", record: Record | None = None
+        self,
+        net: NetConfig,
+        batch: int,
+        data: Data,
+        family: str = "momentum",
+        precision: str = "float32",
+        record: Record | None = None,
     ) -> None:
         check_family(net, family)
+        check_precision(precision, net, data.dtype)
+        self.precision = precision
         self.net = net
         self.batch = batch
         self.data = data
@@ -78,6 +104,8 @@ class StackedEngine:
         self._source = Source(data, batch)
         self._replayed: dict[tuple[int, bool, bool], Replayed] = {}
         self._extra = False
+        self._most = sys.maxsize
+        """Trials that memory has been enough for at once."""
 
     def _empty(self, *shape: int) -> Tensor:
         with torch.inference_mode(False):  # trials come and go outside of it too
@@ -225,23 +253,42 @@ class StackedEngine:
         size = arena_size(self._layout, k)
         self._programs.clear()
         self._replayed.clear()
-        self._arenas = [self._empty(size) for _ in range(len(self._stored) + RULES[self.family].spare)]
-        self._buffers = Buffers(self._empty(0), k)
+        with _enough_memory():
+            self._arenas = [self._empty(size) for _ in range(len(self._stored) + RULES[self.family].spare)]
+        self._buffers = Buffers(self._empty(0), k, self.precision)
 
     def advance(self, until: Mapping[int, int]) -> dict[int, float]:  # noqa: D102
         flush_denormals()
         seconds = dict.fromkeys(until, 0.0)
-        with torch.inference_mode():
+        with torch.inference_mode(), allowed(self.precision, self.data.device):
             while active := [slot for n, slot in self._slots.items() if n in until and slot.update < until[n]]:
                 start = time.perf_counter()
                 together, pool, count = self._same_pool(active)
+                together = together[: self._most]
                 count = min(count, *(until[slot.config.number] - slot.update for slot in together))
-                self._pack([slot.config.number for slot in together])
-                self._train(pool, count)
+                try:
+                    self._pack([slot.config.number for slot in together])
+                    self._train(pool, count)
+                except _TooMany:
+                    self._take_turns(len(together))
                 share = (time.perf_counter() - start) / len(together)
                 for slot in together:
                     seconds[slot.config.number] += share
         return seconds
+
+    def _take_turns(self, trials: int) -> None:
+        """After memory for so many trials was not to be had: train half as many at once from now on."""
+        self._unpack()
+        self._arenas, self._buffers = [], Buffers(self._empty(0), 0, self.precision)
+        self._programs.clear()
+        self._replayed.clear()
+        if self.data.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if trials == 1:
+            raise torch.OutOfMemoryError(f"{self.data.device}: no memory to train a single trial")
+        self._most = trials // 2
+        words = f"{self.data.device}: no memory to train {trials} trials at once; {self._most} by turns from now on"
+        warnings.warn(words, stacklevel=3)
 
     def _same_pool(self, slots: list[_Slot]) -> tuple[list[_Slot], Pool, int]:
         """Return the slots whose updates to come are made of the same examples as the first one's, and how many are."""
@@ -297,16 +344,18 @@ class StackedEngine:
         key = (len(slots), where.shape[1] == 1, self._extra)
         program = self._program(pool, *key[1:])
         if key not in self._replayed:
-            self._replayed[key] = Replayed(program, self._source, self._record)
+            with _enough_memory():
+                self._replayed[key] = Replayed(program, self._source, self._record)
         return self._replayed[key].run(coefficients, where)
 
     def _program(self, pool: Pool, shared: bool, extra: bool) -> Program:
         """Return the update of all places, made when first asked for."""
         key = (len(self._places), shared, extra)
         if key not in self._programs:
-            self._programs[key] = Program(
-                self.net, self.batch, self.family, self._layout, self._arenas, self._buffers, pool.part, *key
-            )
+            with _enough_memory():
+                self._programs[key] = Program(
+                    self.net, self.batch, self.family, self._layout, self._arenas, self._buffers, pool.part, *key
+                )
         return self._programs[key]
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from trainers import passes
 from trainers.config import NetConfig
 from trainers.data import Part
+from trainers.precision import add_product
 from trainers.stack_layout import Call, Layout, Packed, features_first, product
 from trainers.stack_passes import Batch, Buffers
 
@@ -95,16 +96,24 @@ class FeedForward:
         w = self.point.layers[layer]
         if layer == 0 and self.shared is not None and self.layout.places[0].first:
             # All trials see one batch: one product for all of them.
-            return partial(
-                z.transpose(1, 2).flatten(0, 1).addmm_, w.flatten(0, 1), self.shared.t(), beta=0, alpha=scale
-            )
-        return product(z, self.x[layer], self.point.rows_first[layer], alpha=scale)
+            return self._plain_product(z.transpose(1, 2).flatten(0, 1), w.flatten(0, 1), self.shared.t(), 0.0, scale)
+        return self._stacked(z, self.x[layer], self.point.rows_first[layer], alpha=scale)
 
     def _gradient(self, layer: int, into: Packed, x: Tensor, delta: Tensor, scale: float) -> Call:
         if layer == 0 and self.shared is not None and self.layout.places[0].first and x is self.x[0]:
             rows = delta.transpose(1, 2).flatten(0, 1)
-            return partial(into.layers[0].flatten(0, 1).addmm_, rows, self.shared, alpha=scale)
-        return product(into.rows_first[layer], x.transpose(1, 2), delta, beta=1.0, alpha=scale)
+            return self._plain_product(into.layers[0].flatten(0, 1), rows, self.shared, 1.0, scale)
+        return self._stacked(into.rows_first[layer], x.transpose(1, 2), delta, beta=1.0, alpha=scale)
+
+    def _plain_product(self, out: Tensor, a: Tensor, b: Tensor, beta: float, alpha: float) -> Call:
+        """Like `stack_layout.product`, of matrices without stack."""
+        if self.buffers.precision != "float32":
+            each = (t.unsqueeze(0) for t in (out, a, b))
+            return partial(add_product, *each, beta, alpha, self.buffers.precision)
+        return partial(out.addmm_, a, b, beta=beta, alpha=alpha)
+
+    def _stacked(self, out: Tensor, a: Tensor, b: Tensor, beta: float = 0.0, alpha: float = 1.0) -> Call:
+        return product(out, a, b, beta, alpha, self.buffers.precision)
 
     def _back(self, delta: Tensor, weights: Packed, x: Sequence[Tensor], into: Packed, squares: bool) -> list[Call]:
         """Add to `into` what `delta` at the logits gives by the chain rule, or by its squares."""
@@ -118,12 +127,12 @@ class FeedForward:
             if net.eta:
                 # `skip` is what leaves a module and, past it, what enters it; `delta` goes through the module.
                 skip = self._buffer("skip", layer - 1)
-                calls.append(product(skip, delta, w_t, beta=float(layer < len(net.hidden)), alpha=scale))
+                calls.append(self._stacked(skip, delta, w_t, beta=float(layer < len(net.hidden)), alpha=scale))
                 source, delta = skip, self._buffer("back", layer - 1)
                 scale = 1.0 if layer == 1 else net.eta[layer - 2] ** (2 if squares else 1)
             else:
                 source = delta_below = self._buffer(f"back{layer % 2}", layer - 1)
-                calls.append(product(delta_below, delta, w_t))
+                calls.append(self._stacked(delta_below, delta, w_t))
                 delta = delta_below
             name, f = net.hidden[layer - 1], self.f[layer - 1]
             calls += passes.backpropagate_calls(name, source, f, delta)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from trainers.config import NetConfig
 from trainers.engine import is_narrow
+from trainers.precision import add_product
 
 _ALIGN = 16  # elements: 64 bytes of float32, a cache line
 
@@ -97,11 +98,15 @@ def features_first(width: int, batch: int) -> bool:
     return is_narrow(width) and (width < 16 or batch >= 32)
 
 
-def product(out: Tensor, a: Tensor, b: Tensor, beta: float = 0.0, alpha: float = 1.0) -> Call:
+def product(
+    out: Tensor, a: Tensor, b: Tensor, beta: float = 0.0, alpha: float = 1.0, precision: str = "float32"
+) -> Call:
     """Return the call out = beta*out + alpha*a@b for stacks of matrices, out being rows or features first."""
     if not out.is_contiguous():
         out, a, b = out.transpose(1, 2), b.transpose(1, 2), a.transpose(1, 2)
         assert out.is_contiguous(), "batched products go into buffers without gaps only"
+    if precision != "float32":
+        return partial(add_product, out, a, b, beta, alpha, precision)
     if beta == 0.0 and alpha == 1.0:
         return partial(torch.bmm, a, b, out=out)
     if beta == 1.0 and alpha == 1.0:

@@ -75,9 +75,11 @@ class Batch:
 class Buffers:
     """Arrays that all programs of an engine share, by name, for up to `capacity` trials."""
 
-    def __init__(self, like: Tensor, capacity: int) -> None:
+    def __init__(self, like: Tensor, capacity: int, precision: str = "float32") -> None:
         self.like = like
         self.capacity = capacity
+        self.precision = precision
+        """Of products (`trainers.precision`)."""
         self._held: dict[tuple[str, tuple[int, ...]], Tensor] = {}
 
     def take(self, name: str, k: int, *shape: int) -> Tensor:

@@ -56,6 +56,18 @@ MISTAKES: dict[str, tuple[str, dict[str, Any], str]] = {
         "digits", {"model": {"kind": "residual"}, "training": {"init": "pretrained"}},
         f"training.init=pretrained: this residual net cannot have it; allowed: {without(INITS, 'echo', 'pretrained')}",
     ),
+    "unknown precision": (
+        "digits", {"training": {"precision": "fp16"}},
+        "training.precision=fp16: unknown precision; allowed: float32, tf32, bf16; did you mean bf16?",
+    ),
+    "rounded products of an rnn": (
+        "add", {"training": {"precision": "tf32"}},
+        "training.precision=tf32: is of feed-forward and residual nets only; allowed: float32",
+    ),
+    "rounded products one trial after another": (
+        "digits", {"training": {"precision": "bf16"}, "resources": {"engine": "loop"}},
+        "resources.engine=loop: has float32 only, and training.precision is bf16; allowed: auto, stacked",
+    ),
     "diagonal curvature of an rnn": (
         "add", {"training": {"method": "diagonal"}},
         f"training.method=diagonal: this recurrent net cannot have it; allowed: {without(METHODS, 'diagonal')}",
@@ -226,3 +238,11 @@ def test_a_condition_on_a_parent_speaks_for_what_hangs_on_it() -> None:
         "mu_step": {"type": "int", "low": 1, "high": 9, "when": {"mu_schedule": "ramp"}},
     }
     assert parse({"task": "digits", "space": space}).warnings() == []
+
+
+def test_a_precision_on_a_cpu_is_warned_of() -> None:
+    spec = {"task": {"name": "digits"}, "training": {"precision": "tf32"}, "space": {"method": ["nag", "hf"]},
+            "objective": "valid_error", "budget": {"trials": 4}, "early_stopping": None}  # fmt: skip
+    told = parse(spec).warnings()
+    assert "training.precision: on a CPU tf32 shows what it does to errors, and is slower than float32" in told
+    assert "training.precision: trials of hf compute in float32, not in tf32" in told

@@ -38,14 +38,14 @@ class Sleeper:
 
 @pytest.mark.parametrize("fastest", ENGINES)
 def test_the_faster_engine_wins_and_its_time_is_told(fastest: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(group, "make_engine", lambda name, *rest: Sleeper(2e-4 if name == fastest else 4e-4))
+    monkeypatch.setattr(group, "make_engine", lambda name, *rest, **more: Sleeper(2e-4 if name == fastest else 4e-4))
     name, seconds = choose(AUTOENCODER, 8, task(AUTOENCODER), 3)
     assert name == fastest
     assert seconds == pytest.approx(2e-4, rel=0.5)
 
 
 def test_a_tie_goes_to_the_engine_whose_bits_do_not_depend_on_the_group(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(group, "make_engine", lambda name, *rest: Sleeper(2e-4))
+    monkeypatch.setattr(group, "make_engine", lambda name, *rest, **more: Sleeper(2e-4))
     assert choose(AUTOENCODER, 8, task(AUTOENCODER), 3)[0] == "loop"
 
 

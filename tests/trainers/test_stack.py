@@ -63,7 +63,7 @@ def of_family(net: NetConfig, batch: int, family: str, seeds: int = 1) -> list[T
 
 def both(net: NetConfig, batch: int, tensors: Data, family: str = "momentum") -> list[StackedEngine]:
     """An engine whose updates the host makes, and one whose updates are recorded, though a CPU records nothing."""
-    return [StackedEngine(net, batch, tensors, family, record) for record in (None, plain)]
+    return [StackedEngine(net, batch, tensors, family, record=record) for record in (None, plain)]
 
 
 def filled(config: TrialConfig, value: float, dtype: torch.dtype = torch.float32) -> TrialState:

@@ -1,6 +1,7 @@
 """Updates that need nothing of the host: as serial has them, whoever comes and goes; and what recordings rely on."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,12 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.trainers.cases import AUTOENCODER, BATCH, NETS, data, distance, same_bits, task
+from trainers import stack
 from trainers.config import InitConfig, MethodConfig, NetConfig, SeedConfig, TrialConfig
 from trainers.data import Data, batch_span
 from trainers.passes import Call
 from trainers.serial import SerialTrial
 from trainers.stack import StackedEngine, _size
-from trainers.stack_replay import plain
+from trainers.stack_layout import Layout, arena_size
+from trainers.stack_program import Program
+from trainers.stack_replay import Record, plain
 from trainers.stack_source import Source
 from trainers.tasks import Split
 
@@ -221,3 +225,46 @@ def test_pools_that_are_drawn_are_brought_to_where_the_last_one_was() -> None:
         assert source.generation == generation
         assert torch.equal(table, pool.part.table)
         assert torch.equal(source.orders[where[0] + torch.arange(BATCH)], pool.rows([(seed, update)], 1)[0])
+
+
+@pytest.mark.parametrize("where", ["arenas", "program"])
+@pytest.mark.parametrize("record", [None, plain])
+def test_out_of_memory_trials_take_turns(where: str, record: Record | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For more than four at once there is no memory: half of seven, and each as if alone."""
+    net = NETS["mlp-tanh"]
+    tensors = data(net)
+    engine = StackedEngine(net, BATCH, tensors, record=record)
+    most = arena_size(Layout(net, BATCH), 4)
+
+    def empty(*shape: int) -> torch.Tensor:
+        if len(shape) == 1 and shape[0] > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return torch.empty(shape, dtype=torch.float64)
+
+    def program(*args: Any) -> Program:
+        if args[-3] > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return Program(*args)
+
+    monkeypatch.setattr(*((engine, "_empty", empty) if where == "arenas" else (stack, "Program", program)))
+    twins = [SerialTrial(config(net, number), tensors) for number in range(7)]
+    for twin in twins:
+        engine.add(twin.config)
+        twin.advance(30)
+    with pytest.warns(UserWarning, match="no memory to train 7 trials at once; 3 by turns"):
+        engine.advance(dict.fromkeys(range(7), 10))
+    engine.advance(dict.fromkeys(range(7), 30))
+    for twin in twins:
+        assert distance(engine.state(twin.config.number), twin.state()) < 1e-12
+
+
+def test_no_memory_for_one_trial_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def program(*_: Any) -> Program:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(stack, "Program", program)
+    engine = StackedEngine(AUTOENCODER, BATCH, data(AUTOENCODER))
+    engine.add(config(AUTOENCODER, 0))
+    with pytest.raises(torch.OutOfMemoryError, match="a single trial"):
+        engine.advance({0: 5})
+    assert engine.update(0) == 0
