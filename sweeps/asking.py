@@ -17,7 +17,7 @@ from typing import Any
 from sweeps import stages
 from sweeps.history import History, Trial
 from sweeps.journal import Record, of_type
-from sweeps.resolve import LARGEST_GROUP
+from sweeps.resolve import LARGEST_GROUP, device
 from sweeps.search import STARTUP, Proposer
 from sweeps.space import Params
 from sweeps.spec import SweepSpec
@@ -108,7 +108,7 @@ class Asker:
         share = -(-sum(size for name, size in self.sizes().items() if stages.is_confirm(name)) // max(1, groups))
         configs = [self._stages[arm.stage].spec.config(0, arm.point.params) for arm, _ in self._progress()]
         fit = min((int(SHARE_BYTES // _bytes(config)) for config in configs), default=0)
-        return max(slots, min(share, fit, LARGEST_GROUP))
+        return max(slots, min(share, fit, LARGEST_GROUP[device(spec)]))
 
     def sizes(self) -> dict[str, int]:
         """Trials of each stage in all; of a confirm stage as planned, until it is known."""

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from trainers.memory import Memory
 
 MODEL_BASED = ("tpe", "gp", "cmaes")
-LARGEST_GROUP = 64
+LARGEST_GROUP = {"cpu": 64, "cuda": 512}
+"""Trials that a group has at most, if its size is left to us: a GPU's time hardly depends on how many small nets."""
 MOST_CALIBRATED = 8
 SHAPE_PARAMETERS = ("depth", "width", "widths", "eta_base", "activation", "batch")
 
@@ -165,9 +166,12 @@ def device(spec: SweepSpec) -> str:
 def _workers(spec: SweepSpec, fit: int | None = None) -> int:
     if spec.resources.workers != "auto":
         return int(spec.resources.workers)
-    if fit is None:
-        fit = cores() // max(1, int(spec.resources.cpu))
-    return max(1, min(fit, stages.at_once(spec)))
+    return max(1, min(fitting(spec) if fit is None else fit, stages.at_once(spec)))
+
+
+def fitting(spec: SweepSpec) -> int:
+    """How many workers this machine's cores are enough for."""
+    return max(1, cores() // max(1, int(spec.resources.cpu)))
 
 
 def _group_size(spec: SweepSpec, workers: int) -> int:
@@ -179,7 +183,7 @@ def _group_size(spec: SweepSpec, workers: int) -> int:
     share = -(-spec.budget.trials // workers)
     if spec.search.algorithm in MODEL_BASED:
         share = spec.budget.trials // (4 * workers)
-    return max(1, min(share, LARGEST_GROUP))
+    return max(1, min(share, LARGEST_GROUP[device(spec)]))
 
 
 def shapes(spec: SweepSpec) -> dict[str, TrialConfig]:

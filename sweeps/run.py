@@ -17,7 +17,7 @@ from sweeps import folder as folders
 from sweeps.connect import cluster, own, shared
 from sweeps.drive import Drive, ReportWriter, Rows, StatusCallback, say
 from sweeps.lease import Guard, Lease
-from sweeps.resolve import Resolved, places, resolve
+from sweeps.resolve import Resolved, device, fitting, places, resolve
 from sweeps.spec import SweepSpec
 from sweeps.telemetry import Watch
 from sweeps.tuning import start_board, tune_groups
@@ -93,8 +93,9 @@ def _driven(folder: Path, spec: SweepSpec, epoch: int, watch: Watch, report: Rep
     say(watch, folder, "starting")
     with contextlib.ExitStack() as stack:
         stack.enter_context(remote.publishing(folder))
-        if shared():
-            stack.enter_context(cluster())
+        on_gpu = device(spec) == "cuda"
+        if shared() or on_gpu:  # a GPU's memory says how many trials a group can have: measured where they will train
+            stack.enter_context(cluster() if shared() else own(fitting(spec), spec.resources.cpu, spec.resources.gpu))
             with interruptible():
                 resolved = _on_cluster(folder, spec, watch)
             board = start_board(folder, spec, epoch, extend, resolved.workers, resolved.group_size)

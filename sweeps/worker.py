@@ -108,11 +108,13 @@ class GroupWorker(tune.Trainable):  # type: ignore[misc]
 
     def _prepare(self, config: dict[str, Any]) -> None:
         """Have what trains: data and engines."""
+        from trainers.devices import keep_to
         from trainers.engine import one_thread
         from trainers.group import Group
         from trainers.tasks import load
 
         one_thread()
+        keep_to(self._device, self._spec.resources.gpu)
         self._start = forks.read_start(self._folder, self._spec)
         self._trials = Group(
             load(self._spec.task.name, self._spec.task.settings),

@@ -24,6 +24,15 @@ def memory(device: str) -> tuple[int, int, int]:
     return torch.cuda.memory_reserved(where), total - free, total
 
 
+def keep_to(device: str, share: float) -> None:
+    """Let this process have no more than its share of a GPU's memory: who asks for more has its own error, not others'.
+
+    `share` in (0, 1); 1 or more is all of it, and a CPU has nothing of the kind.
+    """
+    if device.startswith("cuda") and 0 < share < 1:
+        torch.cuda.set_per_process_memory_fraction(share, torch.device(device))
+
+
 def described(device: str) -> dict[str, str | None]:
     """What a measurement was made on and when, in words; nothing that names a machine or a person."""
     found: dict[str, str | None] = {

@@ -108,8 +108,8 @@ class FeedForward:
     def _plain_product(self, out: Tensor, a: Tensor, b: Tensor, beta: float, alpha: float) -> Call:
         """Like `stack_layout.product`, of matrices without stack."""
         if self.buffers.precision != "float32":
-            each = (t.unsqueeze(0) for t in (out, a, b))
-            return partial(add_product, *each, beta, alpha, self.buffers.precision)
+            one, x, y = (t.unsqueeze(0) for t in (out, a, b))
+            return partial(add_product, one, x, y, beta, alpha, self.buffers.precision)
         return partial(out.addmm_, a, b, beta=beta, alpha=alpha)
 
     def _stacked(self, out: Tensor, a: Tensor, b: Tensor, beta: float = 0.0, alpha: float = 1.0) -> Call:
