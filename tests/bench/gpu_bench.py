@@ -36,7 +36,7 @@ sys.path[:0] = [str(HERE.parents[2]), str(HERE.parent)]  # this checkout's train
 
 from gpu_cases import CASES, QUICK, Case, Usual, autoencoder, random_task, recurrent, trial
 
-from trainers.config import NetConfig
+from trainers.config import PRECISIONS, NetConfig
 from trainers.data import Data
 from trainers.devices import described
 from trainers.memory import broken
@@ -45,7 +45,6 @@ from trainers.stack import StackedEngine
 from trainers.stack_replay import Record, graphed, plain
 from trainers.state import TrialState, initial_state
 
-PRECISIONS = ("float32", "tf32", "bf16")
 BOUNDS = (1e-12, 1e-10)
 """Of a difference in float64, relative to the weights; the second is for a GPU, whose products add up otherwise."""
 ROUNDS = 5
@@ -198,8 +197,7 @@ def judged(case: Case, rate: float, precision: str, peak: dict[str, float]) -> d
 
 def stack(case: Case, k: int, data: Data, precision: str, record: Record | None) -> StackedEngine:
     """K trials, NAG and CM in turn, that see the same batches."""
-    extra: dict[str, Any] = {} if precision == "float32" else {"precision": precision}
-    engine = StackedEngine(case.net, case.batch, data, record=record, **extra)
+    engine = StackedEngine(case.net, case.batch, data, precision=precision, record=record)
     state = initial_state(trial(case, 0, "nag", 1e-6), device=data.device)
     for number in range(k):
         engine.add(trial(case, number, ("nag", "cm")[number % 2], 1e-6), state)

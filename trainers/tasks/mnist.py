@@ -37,10 +37,14 @@ def load(name: str, options: Options, cache: Path) -> Data:  # noqa: ARG001 - on
         # The key is that of the originals: once prepared, neither the files nor a network are needed again.
         return cached(cache, "mnist", VERSION, _key(FILES), lambda: _original(cache))
     folder = Path(options.file).expanduser()
-    hashes = _hashes(folder)
-    same = hashes == FILES
+    return cached(cache, "mnist", VERSION, _key(_hashes(folder)), lambda: read(folder))
+
+
+def read(folder: Path) -> Data:
+    """Read a folder in MNIST's format without a cache, which takes numpy only. Raises TaskError as `load` does."""
+    same = _hashes(folder) == FILES
     source = f"MNIST, folder {folder}" if same else f"folder {folder}, in the format of MNIST but not its files"
-    return cached(cache, "mnist", VERSION, _key(hashes), lambda: _parse(folder, source, not same))
+    return _parse(folder, source, not same)
 
 
 def _original(cache: Path) -> Data:
