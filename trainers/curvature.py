@@ -29,7 +29,8 @@ class Curvature(Protocol):
 
     Vectors are laid out as `trainers.flat.Flat` has them, gaps of zeros included, those of nets of the user's own as
     `trainers.curvature_module` says: `pack` and `unpack` are the way in and out. The loss is `models.loss`, a mean over
-    examples without L2, and so are all other quantities means over the examples that `at` was given.
+    examples without L2, and so are all other quantities means over the examples that `at` was given. Nothing here waits
+    for a device: what is returned is a tensor there, and to read it is the caller's.
     """
 
     size: int
@@ -41,10 +42,11 @@ class Curvature(Protocol):
     def unpack(self, vector: Tensor) -> Params:
         """Return a vector [P] as parameters; copies."""
 
-    def at(self, theta: Tensor, part: Part, rows: Tensor | slice) -> float:
+    def at(self, theta: Tensor, part: Part, rows: Tensor | slice) -> Tensor:
         """Take a point and the examples of a part that all else is about until the next call; returns their mean loss.
 
-        Nothing of `theta` [P] is kept but a copy. The loss is not finite where the net's answers are not.
+        Nothing of `theta` [P] is kept but a copy. The loss, [] in float64 on the device, is not finite where the net's
+        answers are not.
         """
 
     def gradient(self, out: Tensor) -> None:
@@ -61,28 +63,30 @@ class Curvature(Protocol):
         (Martens, Sutskever 2011). Other nets have no such matrix.
         """
 
-    def loss(self, theta: Tensor, part: Part, rows: Tensor | slice) -> float:
-        """Return the mean loss at another point or of other examples; what `at` was given stays."""
+    def loss(self, theta: Tensor, part: Part, rows: Tensor | slice) -> Tensor:
+        """Return the mean loss, [] in float64, at another point or of other examples; what `at` was given stays."""
 
     def forget(self) -> None:
         """Give back the memory of all activations; `at` comes next."""
 
 
-def curvature(net: NetConfig, data: Data, piece: int = PIECE, kept: int = KEPT) -> Curvature:
+def curvature(net: NetConfig, data: Data, piece: int = PIECE, kept: int = KEPT, waits: bool | None = None) -> Curvature:
     """Make the curvature of a net of any kind, in buffers of its own.
 
     `piece` is how many numbers, activations of some examples, are worked on together; of at most `kept` they stay in
-    memory until the next `at`, and those of further examples are made again for each product.
+    memory until the next `at`, and those of further examples are made again for each product. `waits` says that to read
+    a number is to wait for the device, so that none is; None: as the data's device has it.
     Raises TaskError when a net of the user's own cannot be made.
     """
     like, factor = torch.empty(0, device=data.device, dtype=data.dtype), passes.delta_factor(net.loss)
+    waits = data.device.type != "cpu" if waits is None else waits
     with torch.inference_mode(False):  # what is made once serves inside and outside
         if net.module:
             from trainers.curvature_module import module_kind
 
             return Pieces(module_kind(net, data), piece, kept)
         if net.steps:
-            numbers, make = net.steps * (sum(net.widths) + 1), partial(LinearisedRecurrent, net, data)
+            numbers, make = net.steps * (sum(net.widths) + 1), partial(LinearisedRecurrent, net, data, waits)
             return Pieces(Kind(make, partial(Flat, net, like), numbers, factor), piece, kept)
         numbers = sum(net.widths) + sum(net.widths[2:-1]) * bool(net.eta)
         return Pieces(Kind(partial(Linearised, net, data), partial(Flat, net, like), numbers, factor), piece, kept)

@@ -103,7 +103,7 @@ class LinearisedModule:
     def squares(self, point: ModuleVector, into: ModuleVector, beta: float, alpha: float) -> None:  # noqa: ARG002, D102
         into.vector.mul_(beta) if beta else into.vector.zero_()
         some = max(1, PIECE // len(into.vector))
-        numbers = torch.arange(len(self._part.inputs))[self._rows]
+        numbers = torch.arange(len(self._part.inputs), device=self._part.inputs.device)[self._rows]
         with torch.inference_mode(False), torch.enable_grad():
             tensors = tuple(tensor.detach() for tensor in self._tensors)
             for rows in torch.split(numbers, some):

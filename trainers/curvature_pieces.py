@@ -115,17 +115,17 @@ class Pieces(Generic[V]):
         return made.save()
 
     @torch.no_grad()
-    def at(self, theta: Tensor, part: Part, rows: Tensor | slice) -> float:  # noqa: D102
+    def at(self, theta: Tensor, part: Part, rows: Tensor | slice) -> Tensor:  # noqa: D102
         flush_denormals()
         self._point.vector.copy_(theta)
-        self._part, self._spans = part, list(_spans(rows, len(part.inputs), self._examples))
+        self._part, self._spans = part, list(_spans(rows, part, self._examples))
         self._count = sum(_length(span) for span in self._spans)
         self._total.zero_()
         for place in range(len(self._spans)):
             piece = self._run(place)
             if place >= self._limit:
                 piece.gradient(self._point, self._rest, float(place > self._limit), 1.0)
-        return float(self._total) / self._count
+        return self._total / self._count
 
     @torch.no_grad()
     def gradient(self, out: Tensor) -> None:  # noqa: D102
@@ -156,17 +156,17 @@ class Pieces(Generic[V]):
         out.copy_(self._into.vector)
 
     @torch.no_grad()
-    def loss(self, theta: Tensor, part: Part, rows: Tensor | slice) -> float:  # noqa: D102
+    def loss(self, theta: Tensor, part: Part, rows: Tensor | slice) -> Tensor:  # noqa: D102
         flush_denormals()
         self._other.vector.copy_(theta)
         self._total.zero_()
         count = 0
-        for span in _spans(rows, len(part.inputs), self._examples):
+        for span in _spans(rows, part, self._examples):
             piece = self._of(self._limit, _length(span))
             piece.fetch(part, span)
             piece.losses(self._other, self._total)
             count += _length(span)
-        return float(self._total) / count
+        return self._total / count
 
     def forget(self) -> None:  # noqa: D102
         self._made.clear()
@@ -195,12 +195,12 @@ class Pieces(Generic[V]):
         return self._made[place, examples]
 
 
-def _spans(rows: Tensor | slice, examples: int, most: int) -> Iterator[Tensor | slice]:
-    """Cut examples into pieces of one size, the last excepted. Raises ValueError when there are none."""
+def _spans(rows: Tensor | slice, part: Part, most: int) -> Iterator[Tensor | slice]:
+    """Cut examples of a part into pieces of one size, the last excepted. Raises ValueError when there are none."""
     if isinstance(rows, slice):
-        start, stop, step = rows.indices(examples)
+        start, stop, step = rows.indices(len(part.inputs))
         if step != 1:
-            rows = torch.arange(start, stop, step)
+            rows = torch.arange(start, stop, step, device=part.inputs.device)
         else:
             length = stop - start
     if isinstance(rows, Tensor):

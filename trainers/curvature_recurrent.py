@@ -23,7 +23,9 @@ _EACH = 1 << 20  # numbers: gradients of single sequences that are held at a tim
 class LinearisedRecurrent:
     """See `trainers.curvature_pieces.Linearised`: a batch of sequences with its states."""
 
-    def __init__(self, net: NetConfig, data: Data, examples: int, shared: Shared) -> None:
+    def __init__(self, net: NetConfig, data: Data, waits: bool, examples: int, shared: Shared) -> None:
+        """With `waits` nothing is read to save steps, see `_Linearised`."""
+
         def take(name: str, *shape: int) -> Tensor:
             return shared.own(*shape) if name in _KEPT else shared.take(name, *shape)
 
@@ -38,7 +40,7 @@ class LinearisedRecurrent:
             for use in ("weights", "along", "into")
         )
         self._unrolled = _Linearised(net, (self._inputs, self._targets, self._steps), self._weights, self._into, take)
-        self._unrolled.prepare(self._targets, self._along)
+        self._unrolled.prepare(self._targets, self._along, waits)
         self._classes: Tensor | None = None
 
     def fetch(self, part: Part, rows: Tensor | slice) -> None:  # noqa: D102 - on the protocol
@@ -82,8 +84,13 @@ class LinearisedRecurrent:
 class _Linearised(Unrolled):
     """Once it is run forward, `_logits` hold what they predict."""
 
-    def prepare(self, targets: Tensor, along: tuple[Tensor, Tensor]) -> None:
-        """Make the calls of `derivatives`, along what these weights hold."""
+    def prepare(self, targets: Tensor, along: tuple[Tensor, Tensor], waits: bool) -> None:
+        """Make the calls of `derivatives`, along what these weights hold.
+
+        With `waits` the steps before the first answer are gone through as all others, as to ask which they are would
+        be to wait for the device.
+        """
+        self._waits = waits
         net, t, b, hidden = self.net, self.net.steps, self.batch, self.net.widths[1]
         self._structural, self._single = 0.0, False
         self._outputs_at = -3 if net.every_step else -2
@@ -177,7 +184,7 @@ class _Linearised(Unrolled):
         return later.unsqueeze(-1)
 
     def _first(self) -> int:
-        return 0 if self._structural else super()._first()
+        return 0 if self._structural or self._waits else super()._first()
 
     def _injected(self, start: int, end: int, chunk: Tensor) -> list[Call]:
         return [partial(self._inject, start, end, chunk)]

@@ -4,6 +4,8 @@ The objective is f(theta) = loss + l2/2 |theta|^2. An iteration minimises the mo
 q(d) = g'd + d'(G + l2)d / 2, damped, by conjugate gradients, and takes what is left of d after back-tracking and line
 search. The damping follows how well the model foretold the objective. `HFConfig` says what can be otherwise.
 
+Numbers that the next decision needs stay on their device until then and are read together, by `look`.
+
 The Levenberg-Marquardt ratio, the preconditioner and G are of one piece of the examples, the target; gradient and
 objective of all pieces that the iteration is given, which may be the target alone.
 """
@@ -11,8 +13,10 @@ objective of all pieces that the iteration is given, which may be the target alo
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+import operator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import accumulate, chain, repeat
 
 import torch
 from torch import Tensor
@@ -21,11 +25,12 @@ from trainers.config import NetConfig
 from trainers.config_hf import HFConfig
 from trainers.curvature import Curvature
 from trainers.data import Part
-from trainers.hf_cg import ConjugateGradients, Iterate
+from trainers.hf_cg import ConjugateGradients, Iterate, Solver
+from trainers.hf_cg_ahead import AheadConjugateGradients, default_ahead
 
 _ARMIJO = 1e-2
-_SHRINK = 0.8
-_TRIES = 60
+RATES = tuple(accumulate(repeat(0.8, 59), operator.mul, initial=1.0))
+"""What a line search tries."""
 _POOR, _GOOD = 0.25, 0.75
 _BOOST, _DROP = 3 / 2, 2 / 3
 _LEAST, _MOST = 1e-20, 1e20  # so that float32 holds the damping, however long nothing gets better
@@ -81,49 +86,64 @@ class OverBudget(Exception):
 
 
 class Meter:
-    """A curvature whose work is counted, in gradients of one example; raises OverBudget beyond `most`.
+    """The work of an iteration, in gradients of one example; raises OverBudget beyond `most`.
 
-    A gradient is a forward pass (`at`) and the rest; squares count as one gradient; what products and forward passes
-    cost is the net's arithmetic (`NetConfig.product_cost`, `forward_cost`), so a course is the same on any machine.
+    A gradient is a forward pass and the rest; squares count as one gradient; what products and forward passes cost is
+    the net's arithmetic (`NetConfig.product_cost`, `forward_cost`), so a course is the same on any machine. Counted is
+    what an iteration uses, whatever a device that is not waited for computes besides.
     """
 
-    def __init__(self, net: NetConfig, curvature: Curvature, work: float, most: float) -> None:
-        self.curvature = curvature
+    def __init__(self, net: NetConfig, work: float, most: float, examples: int) -> None:
+        """`examples` are those of the target, of which products and squares are."""
         self.work, self.products, self.most = work, 0, most
-        self._product, self._forward = net.product_cost, net.forward_cost
-        self._examples = 0
+        self._product, self._forward = net.product_cost * examples, net.forward_cost
+        self._examples = examples
 
-    def at(self, theta: Tensor, piece: Piece) -> float:
-        """See `Curvature.at`."""
-        self._examples = piece.count
-        self._spend(self._forward * piece.count)
-        return self.curvature.at(theta, piece.part, piece.rows)
+    def forward(self, examples: int) -> None:
+        """Count a forward pass."""
+        self._spend(self._forward * examples)
 
-    def gradient(self, out: Tensor) -> None:
-        """See `Curvature.gradient`."""
-        self._spend((1 - self._forward) * self._examples)
-        self.curvature.gradient(out)
+    def gradient(self, examples: int) -> None:
+        """Count what is left of a gradient after its forward pass."""
+        self._spend((1 - self._forward) * examples)
 
-    def squares(self, out: Tensor) -> None:
-        """See `Curvature.squares`."""
+    def squares(self) -> None:
+        """Count the squares of each example's gradient."""
         self._spend(float(self._examples))
-        self.curvature.squares(out)
 
-    def product(self, v: Tensor, out: Tensor, structural: float) -> None:
-        """See `Curvature.product`."""
-        self._spend(self._product * self._examples)
-        self.products += 1
-        self.curvature.product(v, out, structural)
+    def spend(self, products: int) -> None:
+        """See `trainers.hf_cg.Clock`."""
+        for _ in range(products):  # a sum of floats, which multiplication would round otherwise
+            self._spend(self._product)
+            self.products += 1
 
-    def loss(self, theta: Tensor, piece: Piece) -> float:
-        """See `Curvature.loss`."""
-        self._spend(self._forward * piece.count)
-        return self.curvature.loss(theta, piece.part, piece.rows)
+    def room(self, products: int) -> int:
+        """See `trainers.hf_cg.Clock`."""
+        work = self.work
+        for made in range(products):
+            work += self._product
+            if work > self.most:
+                return made
+        return products
 
     def _spend(self, work: float) -> None:
         self.work += work
         if self.work > self.most:
             raise OverBudget
+
+
+@dataclass(frozen=True)
+class Tried:
+    """Numbers of a point theta: the mean loss of each piece that was asked for, and theta'theta."""
+
+    losses: Sequence[float]
+    square: float
+
+
+def look(numbers: Sequence[Tensor]) -> list[float]:
+    """Return the values of tensors []: the one place where the host waits for a device, apart from CG's own."""
+    found: list[float] = torch.stack([number.double() for number in numbers]).tolist()
+    return found
 
 
 def adapted(damping: float, rho: float) -> float:
@@ -139,29 +159,30 @@ def step_size(config: HFConfig, iteration: int) -> float:
     return min(config.step, config.step_decay / since) if config.step_decay > 0 and since > 0 else config.step
 
 
-def line_search(objective: Callable[[float], float], first: float, before: float, slope: float) -> tuple[float, float]:
+def line_search(objectives: Iterable[float], before: float, slope: float) -> tuple[float, float]:
     """Return the rate that Armijo's rule takes, from 1 down, and the objective there; (0, before) where it takes none.
 
-    `first` is the objective at rate 1. A direction that does not descend, which a warm start can bring about, may not
-    raise the objective either.
+    `objectives` are those at `RATES`, asked for one by one. A direction that does not descend, which a warm start can
+    bring about, may not raise the objective either.
     """
-    rate, value = 1.0, first
-    for tried in range(1, _TRIES + 1):
+    for rate, value in zip(RATES, objectives, strict=False):
         if value <= before + _ARMIJO * rate * min(slope, 0.0):
             return rate, value
-        if tried < _TRIES:
-            rate *= _SHRINK
-            value = objective(rate)
     return 0.0, before
 
 
 class HessianFree:
     """Outer iterations on nets of one shape, in buffers that all trials use in turn."""
 
-    def __init__(self, net: NetConfig, like: Tensor) -> None:
-        """`like` is a vector [P]."""
-        self._net = net
-        self._cg = ConjugateGradients(like)
+    def __init__(self, net: NetConfig, like: Tensor, ahead: int | None = None) -> None:
+        """`like` is a vector [P], on the device of all others.
+
+        `ahead` is how many steps of CG the host lets go by before it looks: 0 where to look costs nothing, so that
+        nothing is computed in vain; None: as the device has it. What comes of it is the same, to the bit.
+        """
+        ahead = default_ahead(like.device) if ahead is None else ahead
+        self._net, self._waits = net, ahead > 0
+        self._cg: Solver = AheadConjugateGradients(like, ahead) if ahead else ConjugateGradients(like)
         self._gradient, self._diagonal, self._scratch, self._point = (torch.empty_like(like) for _ in range(4))
         self._weights: list[float] = []
         self._pieces: Sequence[Piece] = ()
@@ -183,16 +204,21 @@ class HessianFree:
 
         Raises OverBudget once the run's work is more than `most`.
         """
-        meter = self._meter = Meter(self._net, curvature, progress.work, most)
+        meter = self._meter = Meter(self._net, progress.work, most, pieces[target].count)
         whole = sum(piece.count for piece in pieces)
+        self._curvature = curvature
         self._weights = [piece.count / whole for piece in pieces]
         self._pieces, self._target, self._l2 = pieces, target, config.l2
-        before = self._losses_and_gradient(theta)
-        f = self._objective(before, theta)
-        if not math.isfinite(f) or not bool(self._gradient.isfinite().all()):
+        losses = self._losses_and_gradient(theta)
+        flags = self._gradient.isfinite().all(), solution.any()
+        *losses_here, square, finite, moved = look([*losses, self._cg.dot(theta, theta), *flags])
+        before = Tried(losses_here, square)
+        f = self._objective(before)
+        if not math.isfinite(f) or not finite:
             lost = replace(progress, work=meter.work)
             return Outcome(theta.clone(), torch.zeros_like(theta), lost, f, lost=True, diverged=True)
-        iterates = self._solve(solution, progress.damping, config)
+        start = solution * config.cg_decay if config.cg_decay > 0 and moved else None
+        iterates = self._solve(start, progress.damping, config)
         search = self._searched if config.line_search else self._stepped
         reached, rate, objective, rho = search(theta, iterates, progress, config, before)
         damping = adapted(progress.damping, rho) if config.adapt else progress.damping
@@ -206,107 +232,135 @@ class HessianFree:
             objective=objective,
             work=meter.work,
         )
-        finite = math.isfinite(objective) and math.isfinite(damping) and bool(reached.isfinite().all())
+        sound, usable = look([reached.isfinite().all(), last.isfinite().all()])
+        finite = math.isfinite(objective) and math.isfinite(damping) and bool(sound)
         # A solution that overflowed is no place to start from.
-        kept = last.clone() if bool(last.isfinite().all()) else torch.zeros_like(last)
+        kept = last.clone() if usable else torch.zeros_like(last)
         return Outcome(reached, kept, after, f, diverged=not finite)
 
-    def _losses_and_gradient(self, theta: Tensor) -> list[float]:
-        """Leave the objective's gradient in its buffer, the curvature at the target; returns each piece's loss."""
-        losses, order = [0.0] * len(self._pieces), [i for i in range(len(self._pieces)) if i != self._target]
+    def _losses_and_gradient(self, theta: Tensor) -> list[Tensor]:
+        """Leave the objective's gradient in its buffer, the curvature at the target; returns each piece's loss []."""
+        order = [i for i in range(len(self._pieces)) if i != self._target]
+        losses: dict[int, Tensor] = {}
         torch.mul(theta, self._l2, out=self._gradient)
         for place in (*order, self._target):  # last, so that what products need is there
-            losses[place] = self._meter.at(theta, self._pieces[place])
-            self._meter.gradient(self._scratch)
+            piece = self._pieces[place]
+            self._meter.forward(piece.count)
+            losses[place] = self._curvature.at(theta, piece.part, piece.rows)
+            self._meter.gradient(piece.count)
+            self._curvature.gradient(self._scratch)
             self._gradient.add_(self._scratch, alpha=self._weights[place])
-        return losses
+        return [losses[place] for place in range(len(self._pieces))]
 
-    def _solve(self, solution: Tensor, damping: float, config: HFConfig) -> list[Iterate]:
+    def _solve(self, start: Tensor | None, damping: float, config: HFConfig) -> list[Iterate]:
         preconditioner = None
         if config.preconditioner > 0:
             preconditioner = self._diagonal
-            self._meter.squares(preconditioner)
+            self._meter.squares()
+            self._curvature.squares(preconditioner)
             preconditioner.add_(damping + config.l2).pow_(config.preconditioner)
         structural, ridge = config.structural * damping, damping + config.l2
 
         def product(v: Tensor, out: Tensor) -> None:
-            self._meter.product(v, out, structural)
+            self._curvature.product(v, out, structural)
             out.add_(v, alpha=ridge)
 
-        start = None
-        if config.cg_decay > 0 and bool(solution.any()):
-            start = solution * config.cg_decay
-        every = config.line_search
-        return self._cg.solve(product, self._gradient, start, preconditioner, config.cg_max, config.cg_tolerance, every)
+        how = (config.cg_max, config.cg_tolerance, config.line_search)
+        return self._cg.solve(product, self._gradient, start, preconditioner, *how, self._meter)
 
     def _searched(
-        self, theta: Tensor, iterates: list[Iterate], progress: Progress, config: HFConfig, before: list[float]
+        self, theta: Tensor, iterates: list[Iterate], progress: Progress, config: HFConfig, before: Tried
     ) -> tuple[Tensor, float, float, float]:
         """Back-track and search the line; returns theta, rate, objective and rho."""
-        chosen = iterates[-1]
-        losses = self._losses(self._moved(theta, chosen.x, 1.0))
-        f = _or_inf(self._objective(losses, self._point))
-        for earlier in reversed(iterates[:-1]):
-            found = self._losses(self._moved(theta, earlier.x, 1.0))
-            value = _or_inf(self._objective(found, self._point))
-            if value > f:
+        chosen, found, f = iterates[-1], before, math.inf
+        backwards = iterates[::-1]
+        for iterate, tried in zip(backwards, self._try(theta, [(each.x, 1.0) for each in backwards]), strict=True):
+            value = _or_inf(self._objective(tried))
+            if value > f and iterate is not iterates[-1]:
                 break
-            chosen, losses, f = earlier, found, value
-        rho = math.nan
-        if config.adapt:
-            self._moved(theta, chosen.x, 1.0)
-            rho = self._rho(theta, chosen, progress.damping, config, before, losses[self._target])
-
-        def objective(rate: float) -> float:
-            losses = self._losses(self._moved(theta, chosen.x, rate))
-            return _or_inf(self._objective(losses, self._point))
-
-        old = self._objective(before, theta)
-        rate, value = line_search(objective, f, old, self._cg.dot(self._gradient, chosen.x))
+            chosen, found, f = iterate, tried, value
+        rho, slope = self._judged(chosen, progress.damping, config, before, found, self._target)
+        others = self._try(theta, [(chosen.x, rate) for rate in RATES[1:]])
+        objectives = (_or_inf(self._objective(tried)) for tried in others)
+        rate, value = line_search(chain([f], objectives), self._objective(before), slope)
         return torch.add(theta, chosen.x, alpha=rate) if rate else theta.clone(), rate, value, rho
 
     def _stepped(
-        self, theta: Tensor, iterates: list[Iterate], progress: Progress, config: HFConfig, before: list[float]
+        self, theta: Tensor, iterates: list[Iterate], progress: Progress, config: HFConfig, before: Tried
     ) -> tuple[Tensor, float, float, float]:
         """Take CG's last iterate by a step that was fixed beforehand; objectives are the target's (S13 A.6)."""
         last, rate = iterates[-1], step_size(config, int(progress.iterations) + 1)
-        target = self._pieces[self._target]
-        rho = math.nan
-        if config.adapt and rate != 1:  # the model is judged by its own minimum, whatever is made of it
-            loss = self._meter.loss(self._moved(theta, last.x, 1.0), target)
-            rho = self._rho(theta, last, progress.damping, config, before, loss)
-        loss = self._meter.loss(self._moved(theta, last.x, rate), target)
-        if config.adapt and rate == 1:
-            rho = self._rho(theta, last, progress.damping, config, before, loss)
-        objective = loss + self._penalty(self._moved(theta, last.x, rate))
-        return self._point.clone(), rate, objective, rho
+        # The model is judged by its own minimum, whatever is made of it.
+        rates = (1.0, rate) if config.adapt and rate != 1 else (rate,)
+        tries = self._try(theta, [(last.x, each) for each in rates], [self._pieces[self._target]])
+        tried, rho = next(tries), math.nan
+        if config.adapt:
+            rho, _ = self._judged(last, progress.damping, config, before, tried, 0)
+        *_, tried = [tried, *tries]
+        return torch.add(theta, last.x, alpha=rate), rate, tried.losses[0] + self._penalty(tried), rho
 
-    def _rho(
-        self, theta: Tensor, step: Iterate, damping: float, config: HFConfig, before: list[float], loss: float
-    ) -> float:
-        """The target's change of objective at theta + x, which is in `_point`, over the undamped model's change."""
-        new, old = loss + self._penalty(self._point), before[self._target] + self._penalty(theta)
-        if new > old:
-            return -math.inf
+    def _try(
+        self, theta: Tensor, moves: Sequence[tuple[Tensor, float]], pieces: Sequence[Piece] | None = None
+    ) -> Iterator[Tried]:
+        """Yield what theta + rate * x comes to for each move (x [P], rate), counted as it is asked for.
+
+        Where to look is to wait, the first two are computed together, then four, and so on: looks are few, and no more
+        is computed in vain than twice what is used.
+        """
+        pieces = self._pieces if pieces is None else pieces
+        first, size = 0, 2 if self._waits else 1
+        while first < len(moves):
+            self._count_forward(pieces)  # before it is made: it may be too much
+            block, numbers = moves[first : first + size], []
+            for x, rate in block:
+                point = torch.add(theta, x, alpha=rate, out=self._point)
+                numbers += [self._curvature.loss(point, piece.part, piece.rows) for piece in pieces]
+                numbers.append(self._cg.dot(point, point))
+            read, each = look(numbers), len(pieces) + 1
+            for place in range(len(block)):
+                if place:
+                    self._count_forward(pieces)
+                *losses, square = read[place * each : (place + 1) * each]
+                yield Tried(losses, square)
+            first += size
+            size *= 2 if self._waits else 1
+
+    def _count_forward(self, pieces: Sequence[Piece]) -> None:
+        for piece in pieces:
+            self._meter.forward(piece.count)
+
+    def _judged(
+        self, step: Iterate, damping: float, config: HFConfig, before: Tried, after: Tried, place: int
+    ) -> tuple[float, float]:
+        """Return rho and the slope along x: the target's change of objective, over the undamped model's change.
+
+        `after` is of theta + x, and `place` the target's there. Rho is NaN where no damping follows it.
+        """
         dot, x = self._cg.dot, step.x
-        if config.structural > 0:
-            self._meter.product(x, self._scratch, 0.0)
-            change = dot(self._gradient, x) + 0.5 * (dot(self._scratch, x) + config.l2 * dot(x, x))
-        else:
-            change = step.phi - 0.5 * damping * dot(x, x)
-        return (new - old) / change if change else math.nan
+        new = after.losses[place] + self._penalty(after)
+        old = before.losses[self._target] + self._penalty(before)
+        numbers = [dot(self._gradient, x), dot(x, x)]
+        rises, structural = new > old, config.structural > 0
+        if config.adapt and structural and not rises:
+            self._meter.spend(1)
+            self._curvature.product(x, self._scratch, 0.0)
+            numbers.append(dot(self._scratch, x))
+        slope, square, *curved = look(numbers)
+        if not config.adapt:
+            return math.nan, slope
+        if rises:
+            return -math.inf, slope
+        # With structural damping, which is no part of the model, phi is of another.
+        change = slope + 0.5 * (curved[0] + config.l2 * square) if curved else step.phi - 0.5 * damping * square
+        return (new - old) / change if change else math.nan, slope
 
-    def _moved(self, theta: Tensor, x: Tensor, rate: float) -> Tensor:
-        return torch.add(theta, x, alpha=rate, out=self._point)
+    def _objective(self, tried: Tried) -> float:
+        """The objective there, given the losses of all pieces."""
+        loss = sum(weight * loss for weight, loss in zip(self._weights, tried.losses, strict=True))
+        return loss + self._penalty(tried)
 
-    def _losses(self, theta: Tensor) -> list[float]:
-        return [self._meter.loss(theta, piece) for piece in self._pieces]
-
-    def _objective(self, losses: Sequence[float], theta: Tensor) -> float:
-        return sum(weight * loss for weight, loss in zip(self._weights, losses, strict=True)) + self._penalty(theta)
-
-    def _penalty(self, theta: Tensor) -> float:
-        return 0.5 * self._l2 * self._cg.dot(theta, theta)
+    def _penalty(self, tried: Tried) -> float:
+        return 0.5 * self._l2 * tried.square
 
 
 def _or_inf(value: float) -> float:

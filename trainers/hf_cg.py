@@ -2,18 +2,68 @@
 
 They minimise phi(x) = g'x + x'Bx / 2. Vectors are of the parameters' dtype, dot products of float64: of a million
 float32 numbers a float32 sum is off in the fifth place, and the stop rule asks for differences of phi.
+
+`ConjugateGradients` looks at every number as soon as it is there, which costs nothing where tensors lie in the host's
+memory; `trainers.hf_cg_ahead` does the same for a device that would have to be waited for.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 Product = Callable[[Tensor, Tensor], None]
 """Called with v and out, both [P]: writes B v to out."""
+
+
+class Clock(Protocol):
+    """Counts products against a limit."""
+
+    def spend(self, products: int) -> None:
+        """Count products that are used; whoever counts before they are made need not make those beyond the limit."""
+
+    def room(self, products: int) -> int:
+        """Return how many of so many products are still within the limit."""
+
+
+class Boundless:
+    """A clock without limit that does not count."""
+
+    def spend(self, products: int) -> None:
+        """See `Clock.spend`."""
+
+    def room(self, products: int) -> int:
+        """See `Clock.room`."""
+        return products
+
+
+class Solver(Protocol):
+    """Conjugate gradients; what they come to does not depend on the solver, to the bit."""
+
+    dot: Dot
+
+    def solve(
+        self,
+        product: Product,
+        gradient: Tensor,
+        start: Tensor | None,
+        preconditioner: Tensor | None,
+        most: int,
+        tolerance: float,
+        every: bool = True,
+        clock: Clock = Boundless(),  # noqa: B008 - it holds nothing
+    ) -> list[Iterate]:
+        """Return the iterates of `kept_steps` (none unless `every`) and the last, from `start` (None: from 0).
+
+        `preconditioner` [P] is the diagonal of M, residuals being divided by it. At most `most` steps; less where
+        `has_stalled`, or where B is seen to be not positive, which rounding and overflow can do. `clock` counts the
+        products that led there, that of the start and the one that was not positive included, and no others.
+        """
 
 
 class Dot:
@@ -23,11 +73,11 @@ class Dot:
         narrow = like.dtype != torch.float64
         self._wide = [torch.empty_like(like, dtype=torch.float64) for _ in range(2)] if narrow else []
 
-    def __call__(self, a: Tensor, b: Tensor) -> float:
-        """Return a'b."""
+    def __call__(self, a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
+        """Return a'b [], written to `out` [] if there is one."""
         if self._wide:
             a, b = self._wide[0].copy_(a), self._wide[1].copy_(b)
-        return float(torch.dot(a, b))
+        return torch.dot(a, b) if out is None else torch.dot(a, b, out=out)
 
 
 @dataclass(frozen=True)
@@ -48,26 +98,62 @@ def kept_steps(most: int) -> list[int]:
     return steps
 
 
+def window(step: int) -> int:
+    """Return over how many steps progress is judged after `step` of them: 10, or a tenth rounded up."""
+    return max(10, -(-step // 10))  # Martens 2010, section 4.4
+
+
 def has_stalled(phis: Sequence[float], tolerance: float) -> bool:
     """Whether CG stops after step i = len(phis), phis[j - 1] being phi after step j.
 
-    With k = max(10, i/10 rounded up) it does where i > k, phi is below 0 and its relative progress over the last k
-    steps is below k * tolerance.
+    With k = `window` it does where i > k, phi is below 0 and its relative progress over the last k steps is below
+    k * tolerance.
     """
     i = len(phis)
-    k = max(10, -(-i // 10))
+    k = window(i)
     return i > k and phis[-1] < 0 and (phis[-1] - phis[-1 - k]) / phis[-1] < k * tolerance  # Martens 2010, section 4.4
 
 
-class ConjugateGradients:
-    """Solves for vectors like one; iterates that are kept stay until the next solve."""
+class Vectors:
+    """What all solvers hold for vectors like one; iterates that are kept stay until the next solve."""
 
     def __init__(self, like: Tensor) -> None:
         self.dot = Dot(like)
         self._x, self._r, self._y, self._p, self._bp = (torch.empty_like(like) for _ in range(5))
         self._kept: list[Tensor] = []
 
-    def solve(
+    def _begin(
+        self, product: Product, gradient: Tensor, start: Tensor | None, preconditioner: Tensor | None, clock: Clock
+    ) -> None:
+        """Write x, r = Bx + g (minus the residual), y = r over the preconditioner, and p = -y."""
+        if start is None:
+            self._x.zero_()
+            self._r.copy_(gradient)
+        else:
+            self._x.copy_(start)
+            clock.spend(1)
+            product(self._x, self._r)
+            self._r.add_(gradient)
+        self._divide(preconditioner)
+        torch.neg(self._y, out=self._p)
+
+    def _divide(self, preconditioner: Tensor | None) -> None:
+        if preconditioner is None:
+            self._y.copy_(self._r)
+        else:
+            torch.div(self._r, preconditioner, out=self._y)
+
+    def _keep(self, place: int) -> Tensor:
+        """Copy x to the buffer of a place; returns that."""
+        if place == len(self._kept):
+            self._kept.append(torch.empty_like(self._x))
+        return self._kept[place].copy_(self._x)
+
+
+class ConjugateGradients(Vectors):
+    """See `Solver`; one step after another."""
+
+    def solve(  # noqa: D102 - on the protocol
         self,
         product: Product,
         gradient: Tensor,
@@ -76,58 +162,37 @@ class ConjugateGradients:
         most: int,
         tolerance: float,
         every: bool = True,
+        clock: Clock = Boundless(),  # noqa: B008
     ) -> list[Iterate]:
-        """Return the iterates of `kept_steps` (none unless `every`) and the last, from `start` (None: from 0).
-
-        `preconditioner` [P] is the diagonal of M, residuals being divided by it. At most `most` steps; less where
-        `has_stalled`, or where B is seen to be not positive, which rounding and overflow can do.
-        """
         x, r, y, p, bp = self._x, self._r, self._y, self._p, self._bp
-        if start is None:
-            x.zero_()
-            r.copy_(gradient)
-        else:
-            x.copy_(start)
-            product(x, r)
-            r.add_(gradient)  # r = Bx + g: minus the residual
-        self._divided(r, preconditioner, y)
-        torch.neg(y, out=p)
-        ry = self.dot(r, y)
+        self._begin(product, gradient, start, preconditioner, clock)
+        ry, largest = float(self.dot(r, y)), torch.finfo(x.dtype).max
         keep = set(kept_steps(most)) if every else set()
         found: list[Iterate] = []
         phis: list[float] = []
         for step in range(1, most + 1):
+            clock.spend(1)
             product(p, bp)
-            curved = self.dot(p, bp)
+            curved = float(self.dot(p, bp))
             if not curved > 0 or not ry > 0:
                 break
-            x.add_(p, alpha=ry / curved)
-            r.add_(bp, alpha=ry / curved)
-            self._divided(r, preconditioner, y)
-            before, ry = ry, self.dot(r, y)
+            length = ry / curved
+            length = length if length <= largest else math.inf  # PyTorch refuses a number that its dtype cannot hold
+            x.add_(p, alpha=length)
+            r.add_(bp, alpha=length)
+            self._divide(preconditioner)
+            before, ry = ry, float(self.dot(r, y))
             p.mul_(ry / before).sub_(y)
-            phis.append(self._phi(x, r, gradient, bp))
+            phis.append(self._phi(gradient))
             stops = has_stalled(phis, tolerance) or step == most
             if step in keep or stops:
-                found.append(self._keep(len(found), step, x, phis[-1]))
+                found.append(Iterate(step, self._keep(len(found)), phis[-1]))
             if stops:
                 break
         if not found or found[-1].step < len(phis):
-            found.append(self._keep(len(found), len(phis), x, self._phi(x, r, gradient, bp)))
+            found.append(Iterate(len(phis), self._keep(len(found)), self._phi(gradient)))
         return found
 
-    def _phi(self, x: Tensor, r: Tensor, gradient: Tensor, scratch: Tensor) -> float:
+    def _phi(self, gradient: Tensor) -> float:
         """Phi at x, from r = Bx + g: (r + g)'x / 2."""
-        return 0.5 * self.dot(torch.add(r, gradient, out=scratch), x)
-
-    @staticmethod
-    def _divided(r: Tensor, preconditioner: Tensor | None, out: Tensor) -> None:
-        if preconditioner is None:
-            out.copy_(r)
-        else:
-            torch.div(r, preconditioner, out=out)
-
-    def _keep(self, place: int, step: int, x: Tensor, phi: float) -> Iterate:
-        if place == len(self._kept):
-            self._kept.append(torch.empty_like(x))
-        return Iterate(step, self._kept[place].copy_(x), phi)
+        return 0.5 * float(self.dot(torch.add(self._r, gradient, out=self._bp), self._x))

@@ -26,6 +26,7 @@ from trainers.engine import check_fits, flush_denormals
 from trainers.feedforward import FeedForward
 from trainers.flat import Flat, Passes
 from trainers.hf import HessianFree, OverBudget, Piece, Progress
+from trainers.hf_cg_ahead import default_ahead
 from trainers.module import build, rest, trained
 from trainers.recurrent import RecurrentPasses
 from trainers.state import Params, TrialState, initial_state, zeros
@@ -48,8 +49,8 @@ class _Net(Protocol):
 class _PlainNet:
     """One for all trials of an engine."""
 
-    def __init__(self, net: NetConfig, batch: int, data: Data) -> None:
-        self.curvature = curvature(net, data)
+    def __init__(self, net: NetConfig, batch: int, data: Data, waits: bool) -> None:
+        self.curvature = curvature(net, data, waits=waits)
         self._passes: Passes = RecurrentPasses(net, batch, data) if net.steps else FeedForward(net, batch, data)
         self._flat = Flat(net, data.train.inputs.new_empty(0))
 
@@ -111,10 +112,12 @@ class HFEngine:
 
     name = "hf"
 
-    def __init__(self, net: NetConfig, batch: int, data: Data, family: str = "hf") -> None:
+    def __init__(self, net: NetConfig, batch: int, data: Data, family: str = "hf", ahead: int | None = None) -> None:
+        """`ahead` is as in `trainers.hf.HessianFree`, None: as the data's device has it."""
+        self._ahead = default_ahead(data.device) if ahead is None else ahead
         self.net, self.batch, self.data, self.family = net, batch, data, family
         self._trials: dict[int, _Trial] = {}
-        self._net = None if net.module else _PlainNet(net, batch, data)
+        self._net = None if net.module else _PlainNet(net, batch, data, self._ahead > 0)
         self._optimiser: HessianFree | None = None
         self._cuts: dict[tuple[int, int], list[Piece]] = {}
 
@@ -134,7 +137,7 @@ class HFEngine:
             state = initial_state(config, self.data.dtype, self.data.device, self.data) if state is None else state
         trial = self._trial(config, state, net)
         if self._optimiser is None:
-            self._optimiser = HessianFree(self.net, trial.theta)
+            self._optimiser = HessianFree(self.net, trial.theta, self._ahead)
         self._trials[config.number] = trial
 
     def remove(self, number: int) -> None:  # noqa: D102

@@ -52,7 +52,7 @@ class Dense:
         flat.vector.copy_(vector)
         return flat.save()
 
-    def at(self, theta: Tensor, part: Part, rows: Tensor | slice) -> float:
+    def at(self, theta: Tensor, part: Part, rows: Tensor | slice) -> Tensor:
         theta, arguments, expected = theta.double().clone(), part.arguments(rows), part.expected[rows]
 
         def logits(vector: Tensor) -> Tensor:
@@ -68,7 +68,7 @@ class Dense:
         self.each = torch.einsum("nop,no->np", jacobian, deltas)
         curved = torch.einsum("noq,nqr->nor", hessian, jacobian)
         self.matrix = jacobian.flatten(0, 1).T @ curved.flatten(0, 1) / len(z)
-        return float(models.loss(self.net, z, expected))
+        return models.loss(self.net, z, expected)
 
     def gradient(self, out: Tensor) -> None:
         out.copy_(self.each.mean(0))
@@ -80,8 +80,8 @@ class Dense:
         assert not structural
         out.copy_(self.matrix @ v)
 
-    def loss(self, theta: Tensor, part: Part, rows: Tensor | slice) -> float:
-        return float(models.loss(self.net, self._logits(theta.double(), part.arguments(rows)), part.expected[rows]))
+    def loss(self, theta: Tensor, part: Part, rows: Tensor | slice) -> Tensor:
+        return models.loss(self.net, self._logits(theta.double(), part.arguments(rows)), part.expected[rows])
 
     def _logits(self, vector: Tensor, arguments: tuple[Tensor, ...]) -> Tensor:
         named = {name: vector[place] for name, place in self._places.items()}
@@ -101,7 +101,7 @@ class Twin:
         self.notes: dict[str, Any] = {}
 
     def loss(self, theta: Array, piece: Piece) -> float:
-        return self._dense.loss(torch.from_numpy(theta), piece.part, piece.rows)
+        return float(self._dense.loss(torch.from_numpy(theta), piece.part, piece.rows))
 
     def objective(self, theta: Array, pieces: Sequence[Piece], l2: float) -> float:
         count = sum(piece.count for piece in pieces)

@@ -59,7 +59,7 @@ def test_loss_gradient_and_squares_are_autograds(net: NetConfig) -> None:
     made = curvature(net, data)
     twin = Twin(net, made)
     theta, part = point(made, twin), picked(data.train, ROWS)
-    assert made.at(theta, data.train, ROWS) == pytest.approx(float(twin.loss(theta, part)), rel=1e-13)
+    assert float(made.at(theta, data.train, ROWS)) == pytest.approx(float(twin.loss(theta, part)), rel=1e-13)
     close(got(made, made.gradient), torch.func.grad(twin.loss)(theta, part), 1e-12)
     each = [torch.func.grad(twin.loss)(theta, picked(part, slice(i, i + 1))) for i in range(len(ROWS))]
     close(got(made, made.squares), torch.stack(each).square().mean(0), 1e-12)
@@ -87,7 +87,9 @@ def test_pieces_and_what_is_kept_change_nothing(name: str) -> None:
         some = curvature(net, data, piece=5 * 3 * sum(net.widths), kept=1)
         all_kept = curvature(net, data, piece=5 * 3 * sum(net.widths))
         for made in (some, all_kept):
-            assert made.at(theta, data.train, rows) == pytest.approx(whole.at(theta, data.train, rows), rel=1e-13)
+            assert float(made.at(theta, data.train, rows)) == pytest.approx(
+                float(whole.at(theta, data.train, rows)), rel=1e-13
+            )
             for method in ("gradient", "squares"):
                 close(got(made, getattr(made, method)), got(whole, getattr(whole, method)), 1e-12)
             for _ in range(2):  # the second time from what the first has left
@@ -119,7 +121,7 @@ def test_a_loss_elsewhere_leaves_the_point_alone() -> None:
     v = point(made, twin, 1.0, 3)
     first = torch.empty_like(v)
     made.product(v, first)
-    assert made.loss(elsewhere, data.valid, slice(0, 13)) == pytest.approx(
+    assert float(made.loss(elsewhere, data.valid, slice(0, 13))) == pytest.approx(
         float(twin.loss(elsewhere, data.valid.head(13))), rel=1e-13
     )
     again = torch.empty_like(v)
@@ -164,7 +166,7 @@ def test_data_may_be_named_as_they_are() -> None:
     data = Data(cases.task(net), "cpu", torch.float64)
     made = curvature(net, data)
     theta = torch.zeros(made.size, dtype=torch.float64)
-    assert made.at(theta, data.train, slice(None)) == pytest.approx(float(torch.log(torch.tensor(3.0))))
+    assert float(made.at(theta, data.train, slice(None))) == pytest.approx(float(torch.log(torch.tensor(3.0))))
 
 
 LIBRARY = [*(name for name in DEEP if "linear" not in name), "recurrent", "every step"]
@@ -226,6 +228,6 @@ def test_classes_may_be_met_by_linear_outputs() -> None:
     made = curvature(net, data)
     twin = Twin(net, made)
     theta, part = point(made, twin), picked(data.train, ROWS)
-    assert made.at(theta, data.train, ROWS) == pytest.approx(float(twin.loss(theta, part)), rel=1e-13)
+    assert float(made.at(theta, data.train, ROWS)) == pytest.approx(float(twin.loss(theta, part)), rel=1e-13)
     close(got(made, made.gradient), torch.func.grad(twin.loss)(theta, part), 1e-12)
     close(products(made), twin.matrix(theta, part), 1e-12)

@@ -134,7 +134,7 @@ def check(net: NetConfig, data: Data) -> None:
         theta, part = made.pack(entries), picked(data.train, ROWS)
         matrix, gradient, squares = dense(net, module, part)
         with torch.inference_mode():
-            found = made.at(theta, data.train, ROWS)
+            found = float(made.at(theta, data.train, ROWS))
         loss = models.loss(net, module(*part.arguments()), part.expected)
         assert found == pytest.approx(float(loss.detach()), rel=1e-12)
         if piece > 1:
@@ -144,7 +144,7 @@ def check(net: NetConfig, data: Data) -> None:
         product = torch.empty_like(gradient)
         made.product(gradient, product)
         close(product, matrix @ gradient, 1e-12)
-        assert made.loss(theta, data.train, ROWS) == pytest.approx(found, rel=1e-14)
+        assert float(made.loss(theta, data.train, ROWS)) == pytest.approx(found, rel=1e-14)
 
 
 @pytest.mark.parametrize("function", FLAT)
@@ -174,7 +174,9 @@ def test_a_twin_has_the_hand_written_nets_curvature() -> None:
     ]
     nothing = torch.empty(0)
     theta = own.pack([(tensor, nothing) for w, b in params for tensor in (w.t(), b)])
-    assert own.at(theta, data.train, ROWS) == pytest.approx(by_hand.at(by_hand.pack(params), data.train, ROWS))
+    assert float(own.at(theta, data.train, ROWS)) == pytest.approx(
+        float(by_hand.at(by_hand.pack(params), data.train, ROWS))
+    )
     v, expected = torch.empty_like(theta), torch.empty(by_hand.size, dtype=torch.float64)
     own.product(theta, v)
     by_hand.product(by_hand.pack(params), expected)

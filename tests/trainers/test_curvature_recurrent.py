@@ -67,7 +67,7 @@ def test_loss_gradient_and_squares_are_autograds(net: NetConfig, monkeypatch: py
     made = curvature(net, data)
     twin = Twin(net, made)
     theta, part = point(made, twin), picked(data.train, ROWS)
-    assert made.at(theta, data.train, ROWS) == pytest.approx(float(twin.loss(theta, part)), rel=1e-13)
+    assert float(made.at(theta, data.train, ROWS)) == pytest.approx(float(twin.loss(theta, part)), rel=1e-13)
     close(got(made, made.gradient), torch.func.grad(twin.loss)(theta, part), 1e-12)
     each = [torch.func.grad(twin.loss)(theta, picked(part, slice(i, i + 1))) for i in range(len(ROWS))]
     for held in (1 << 20, 1):  # all sequences' gradients at a time, or one
@@ -83,8 +83,10 @@ def test_pieces_and_what_is_kept_change_nothing(net: NetConfig) -> None:
     each = net.steps * (sum(net.widths) + 1)
     for rows in (slice(None), slice(1, 9), ROWS):
         for made in (curvature(net, data, piece=3 * each, kept=1), curvature(net, data, piece=3 * each)):
-            assert made.at(theta, data.train, rows) == pytest.approx(whole.at(theta, data.train, rows), rel=1e-13)
-            lost = [one.loss(elsewhere, data.valid, slice(0, 10)) for one in (made, whole)]
+            assert float(made.at(theta, data.train, rows)) == pytest.approx(
+                float(whole.at(theta, data.train, rows)), rel=1e-13
+            )
+            lost = [float(one.loss(elsewhere, data.valid, slice(0, 10))) for one in (made, whole)]
             assert lost[0] == pytest.approx(float(twin.loss(elsewhere, data.valid.head(10))), rel=1e-12)
             assert lost[1] == pytest.approx(lost[0], rel=1e-12)
             for method in ("gradient", "squares", "gradient"):

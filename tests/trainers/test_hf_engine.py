@@ -294,7 +294,7 @@ def test_online_tasks_have_fresh_examples_for_chunks_and_a_fixed_part_for_all() 
         engine.add(configured(MLP, hf))
         at, seen = engine._trials[0].net.curvature.at, []
 
-        def watch(theta: Tensor, part: Part, rows: Tensor | slice) -> float:
+        def watch(theta: Tensor, part: Part, rows: Tensor | slice) -> Tensor:
             seen.append((part, rows))
             return at(theta, part, rows)
 
