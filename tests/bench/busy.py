@@ -46,17 +46,19 @@ def main() -> None:
     """Run all cases; print the figures, or store them."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--only", help="cases whose name has this in it")
+    parser.add_argument("--only", help="cases whose name has this in it; the others in FILE are kept")
     options = parser.parse_args()
     found: dict[str, Any] = {"machine": machine.describe(), "sweeps": {}}
+    if options.only and options.json and options.json.exists():  # the others stay as they were
+        found["sweeps"] = json.loads(options.json.read_text())["sweeps"]
     for case, (name, changes) in CASES.items():
         if options.only and options.only not in case:
             continue
         before = machine.load()
-        found["sweeps"][case] = {**measure(name, changes), "load_before": before}
+        found["sweeps"][case] = {**measure(name, changes), "load_before": before, "load_after": machine.load()}
         print(case, json.dumps(found["sweeps"][case].get("until_asked")), flush=True)
-    if options.json:
-        options.json.write_text(json.dumps(found, indent=1) + "\n")
+        if options.json:
+            options.json.write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":
