@@ -32,7 +32,8 @@ from typing import Any
 import torch
 
 HERE = Path(__file__).resolve()
-sys.path[:0] = [str(HERE.parents[2]), str(HERE.parent)]  # this checkout's trainers, whatever is installed
+sys.path.insert(0, str(HERE.parents[2]))  # this checkout's trainers, whatever is installed
+sys.path.append(str(HERE.parent))
 
 from gpu_cases import CASES, QUICK, Case, Usual, autoencoder, random_task, recurrent, trial
 
@@ -47,6 +48,10 @@ from trainers.state import TrialState, initial_state
 
 BOUNDS = (1e-12, 1e-10)
 """Of a difference in float64, relative to the weights; the second is for a GPU, whose products add up otherwise."""
+BOUND_FLOAT32 = 1e-4
+"""Likewise, after so many updates in float32."""
+IN_A_ROW = 40
+"""Updates that are recorded whole, not only one by one."""
 ROUNDS = 5
 KS = (1, 4, 16, 64, 256, 512)
 WEIGHTS_PER_TRIAL = 5
@@ -68,31 +73,41 @@ EQUAL: tuple[tuple[str, NetConfig, tuple[str, ...]], ...] = (
 # ---- equality
 
 
-def differences(name: str, net: NetConfig, kinds: Sequence[str], device: str, updates: int) -> dict[str, Any]:
-    """Trials of several methods, seeds and updates in float64: one update from the serial states, and many in a row."""
+def differences(
+    name: str, net: NetConfig, kinds: Sequence[str], device: str, updates: int, in_step: bool
+) -> dict[str, Any]:
+    """Trials of several methods against the serial ones: one update from their states, and many in a row.
+
+    Of one seed and at one update (`in_step`), or not. Also many in float32, whose kernels are others on a GPU.
+    """
     case, task = Case(name, net, 8), random_task(net, 60)
-    here, there = Data(task, "cpu", "float64"), Data(task, device, "float64")
-    configs = [trial(case, number, kinds[number % len(kinds)], 0.02, number % 2) for number in range(5)]
+    here, there, single = (Data(task, *at) for at in (("cpu", "float64"), (device, "float64"), (device, "float32")))
+    configs = [
+        trial(case, number, kinds[number % len(kinds)], 0.02, 0 if in_step else number % 2) for number in range(5)
+    ]
     twins = [SerialTrial(config, here) for config in configs]
     for twin in twins:
-        twin.advance(twin.config.number % 3 * 4)
+        twin.advance(4 if in_step else twin.config.number % 3 * 4)
     record = graphed if device.startswith("cuda") else plain
-    family = configs[0].method.family
-    engine = StackedEngine(net, case.batch, there, family, record=record)
-    each = 0.0
-    for _ in range(updates):
+
+    def engine(data: Data) -> StackedEngine:
+        made = StackedEngine(net, case.batch, data, configs[0].method.family, record=record)
         for twin in twins:
-            if twin.config.number in engine.numbers():
-                engine.remove(twin.config.number)
-            engine.add(twin.config, twin.state())
-        each = max(each, _advanced(engine, twins, 1))
-    fresh = StackedEngine(net, case.batch, there, family, record=record)
-    for twin in twins:
-        fresh.add(twin.config, twin.state())
-    worst = max(each, in_a_row := _advanced(fresh, twins, 40))  # recorded whole, not only one by one
+            made.add(twin.config, twin.state())
+        return made
+
+    again = engine(there)
+    each = _advanced(again, twins, 1)
+    for _ in range(updates - 1):
+        for twin in twins:
+            again.remove(twin.config.number)
+            again.add(twin.config, twin.state())
+        each = max(each, _advanced(again, twins, 1))
+    many, rounded = (_advanced(engine(data), twins, IN_A_ROW) for data in (there, single))
     bounds = BOUNDS if device.startswith("cuda") else BOUNDS[:1]
-    bound = next((bound for bound in bounds if worst < bound), None)
-    return {"case": name, "one_update": each, "in_a_row": in_a_row, "within": bound}
+    found = {"one_update": each, "in_a_row": many, "in_a_row_float32": rounded}
+    within = next((bound for bound in bounds if max(each, many) < bound and rounded < BOUND_FLOAT32), None)
+    return {"case": f"{name}, {'in step' if in_step else 'apart'}", **found, "within": within}
 
 
 def _advanced(engine: StackedEngine, twins: Sequence[SerialTrial], updates: int) -> float:
@@ -309,6 +324,9 @@ class Book:
 def speeds(book: Book, case: Case, precision: str, arguments: argparse.Namespace, until: float) -> None:
     """One net's rows of the table."""
     device, seconds = arguments.device, arguments.seconds
+    if time.monotonic() > until:
+        book.cell(case, 0, "all", precision, {"note": "left out: no time (--minutes)"}, None)
+        return
     data = Data(random_task(case.net, 500 if arguments.quick else 10_000), device)
     products_in(precision)
     usual = {name: Usual(case, data, precision, bool(name)) for name in ("", ", fused")}
@@ -374,10 +392,11 @@ def main(words: Sequence[str] | None = None) -> int:
     shown = {name: getattr(arguments, name) for name in ("quick", "ks", "seconds", "precision", "processes")}
     book = Book(arguments.json, device, shown)
     print(json.dumps(book.found["machine"]))
-    for name, net, kinds in EQUAL:
-        row = differences(name, net, kinds, device, 3 if arguments.quick else 12)
-        print(f"equality  {name:28} one update {row['one_update']:.1e}, 40 in a row {row['in_a_row']:.1e}, ", end="")
-        print(f"within {row['within']:.0e}" if row["within"] else "NOT EQUAL", flush=True)
+    for (name, net, kinds), in_step in product(EQUAL, (True, False)):
+        row = differences(name, net, kinds, device, 3 if arguments.quick else 12, in_step)
+        told = f"one update {row['one_update']:.0e}, {IN_A_ROW} in a row {row['in_a_row']:.0e}"
+        verdict = f"within {row['within']:.0e}" if row["within"] else "NOT EQUAL"
+        print(f"{row['case']:36} {told}, in float32 {row['in_a_row_float32']:.0e}: {verdict}", flush=True)
         book.found["equality"].append(row)
         book.keep()
     book.found["peaks"] = peaks(device, arguments.quick, arguments.precision, arguments.seconds / 3)

@@ -224,7 +224,7 @@ class Piece:
     def train(self, deadline: float, save_every_s: float) -> None:
         """Train to the end or until then, a few updates at least."""
         folder, plan = self.folder, self.folder.plan
-        size, saved = 32, time.monotonic()
+        size, saved = 4, time.monotonic()
         while folder.update < plan.updates and self.engine.numbers():
             report = folder.update - folder.update % plan.every + plan.every
             end = min(plan.updates, report, folder.update + size)

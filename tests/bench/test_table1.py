@@ -75,14 +75,15 @@ def test_pieces_cut_anywhere_are_one_run_to_the_last_bit(
 ) -> None:
     """Trials that diverge are dropped in between."""
     monkeypatch.setattr(table1, "RATES", (1e30, 0.05))
-    monkeypatch.setattr(table1, "REPORTS", 2)  # pieces end at reports and, of 32 updates, between
+    monkeypatch.setattr(table1, "REPORTS", 2)  # pieces of 4 updates, or fewer to a report
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert piece(whole, images, "--updates", "100") == 0
     pieces = 1
     while piece(cut, images, "--updates", "100", "--minutes", "0"):
         pieces += 1
     one, other = found(whole), found(cut)
-    assert len(other["pieces"]) == pieces == 4
+    assert len(other["pieces"]) == pieces == 26
+    assert [each["to"] for each in other["pieces"][11:14]] == [48, 50, 54]
     assert [each["from"] for each in other["pieces"]] == [0, *(each["to"] for each in other["pieces"][:-1])]
     assert {k: v for k, v in one.items() if k != "pieces"} == {k: v for k, v in other.items() if k != "pieces"}
     assert set(one["diverged"]) == {str(number) for number in range(0, 18, 2)}
