@@ -98,6 +98,7 @@ class StackedEngine:
         """Which trial's newest weights are in which place of `_arenas`; None where there is none."""
         self._arenas: list[Tensor] = []
         """What is stored, packed, then room for what is not."""
+        self._packs: dict[int, list[Packed]] = {}
         self._buffers = Buffers(self._empty(0), 0)
         self._programs: dict[tuple[int, bool, bool], Program] = {}
         self._record = recording(data.device) if record is None and data.device.type != "cpu" else record
@@ -195,7 +196,10 @@ class StackedEngine:
 
     def _stores(self) -> list[Packed]:
         """Return what is stored of the trials in their places."""
-        return [Packed(self._layout, arena, len(self._places)) for arena in self._arenas[: len(self._stored)]]
+        k = len(self._places)
+        if k not in self._packs:
+            self._packs[k] = [Packed(self._layout, arena, k) for arena in self._arenas[: len(self._stored)]]
+        return self._packs[k]
 
     def _unpack(self, keep: Collection[int] = ()) -> None:
         """Bring what was trained back to rest, but for some trials, which stay in their places."""
@@ -251,11 +255,15 @@ class StackedEngine:
         if self._record is None:
             k = max(k, min(2 * self._buffers.capacity, len(self._slots)))
         size = arena_size(self._layout, k)
-        self._programs.clear()
-        self._replayed.clear()
+        self._drop()
         with _enough_memory():
             self._arenas = [self._empty(size) for _ in range(len(self._stored) + RULES[self.family].spare)]
         self._buffers = Buffers(self._empty(0), k, self.precision)
+
+    def _drop(self) -> None:
+        """Forget all that was made for the present arenas."""
+        for made in (self._packs, self._programs, self._replayed):
+            made.clear()
 
     def advance(self, until: Mapping[int, int]) -> dict[int, float]:  # noqa: D102
         flush_denormals()
@@ -279,9 +287,8 @@ class StackedEngine:
     def _take_turns(self, trials: int) -> None:
         """After memory for so many trials was not to be had: train half as many at once from now on."""
         self._unpack()
+        self._drop()
         self._arenas, self._buffers = [], Buffers(self._empty(0), 0, self.precision)
-        self._programs.clear()
-        self._replayed.clear()
         if self.data.device.type == "cuda":
             torch.cuda.empty_cache()
         if trials == 1:
