@@ -42,9 +42,9 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def ray_head() -> Iterator[Head]:
-    """A Ray head with a dashboard, which asks for a token; its processes are ended with the session."""
+    """A Ray head with a dashboard, which asks for a token; ended with the file: idle it takes a tenth of a core."""
     temporary = Path(tempfile.mkdtemp(prefix="mw-", dir="/tmp"))  # short: sockets lie below it
     token = temporary / "token"
     token.write_text(secrets.token_hex(32) + "\n")

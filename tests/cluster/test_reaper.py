@@ -1,6 +1,7 @@
 """What a dead driver leaves RUNNING is ended, what lives is left alone, and a resume opens it again."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -53,16 +54,25 @@ def statuses(root: Path) -> dict[str, str]:
     return {"sweep": found.parent.info.status} | {name: run.info.status for name, run in found.children.items()}
 
 
-def dead_sweep(root: Path) -> Path:
-    """A sweep whose driver died while trials 0 and 3 ran, as MLflow had heard."""
-    folder = told.write(root / "runs" / "sweep", told.commits()[:5])
-    assert mirror(folder)
-    assert statuses(folder.parent)["sweep"] == "RUNNING"
-    return folder
+@pytest.fixture(scope="module")
+def heard(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of one sweep whose driver died while trials 0 and 3 ran, as MLflow had heard: made once, for copies."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        folder = told.write(tmp_path_factory.mktemp("heard") / "runs" / "sweep", told.commits()[:5])
+        assert mirror(folder)
+        assert statuses(folder.parent)["sweep"] == "RUNNING"
+    return folder.parent
 
 
-def test_a_dead_sweep_is_ended_and_opened_again(tmp_path: Path) -> None:
-    folder = dead_sweep(tmp_path)
+@pytest.fixture
+def dead_sweep(heard: Path, tmp_path: Path) -> Path:
+    """That sweep, the test's own."""
+    return Path(shutil.copytree(heard, tmp_path / "runs")) / "sweep"
+
+
+def test_a_dead_sweep_is_ended_and_opened_again(dead_sweep: Path) -> None:
+    folder = dead_sweep
     (found,) = reaper.reap(folder.parent, watch=watch())
     assert (found.state, found.what) == (reaper.CLOSED, told.SWEEP_ID)
     now = statuses(folder.parent)
@@ -74,8 +84,8 @@ def test_a_dead_sweep_is_ended_and_opened_again(tmp_path: Path) -> None:
     assert set(statuses(folder.parent).values()) == {"FINISHED", "FAILED"}  # t00003 failed
 
 
-def test_a_living_sweep_is_left_alone(tmp_path: Path) -> None:
-    folder = dead_sweep(tmp_path)
+def test_a_living_sweep_is_left_alone(dead_sweep: Path) -> None:
+    folder = dead_sweep
     before = statuses(folder.parent)
     with Lease(folder):
         (found,) = reaper.reap(folder.parent, watch=watch())
@@ -83,8 +93,8 @@ def test_a_living_sweep_is_left_alone(tmp_path: Path) -> None:
     assert statuses(folder.parent) == before
 
 
-def test_a_holder_on_another_host_must_have_been_silent(tmp_path: Path) -> None:
-    folder, watched = dead_sweep(tmp_path), watch()
+def test_a_holder_on_another_host_must_have_been_silent(dead_sweep: Path) -> None:
+    folder, watched = dead_sweep, watch()
 
     def says(text: str) -> None:
         (folder / "lease.json").write_text(text)
@@ -101,8 +111,10 @@ def test_a_holder_on_another_host_must_have_been_silent(tmp_path: Path) -> None:
     assert not reaper.dead(folder, watched)  # another start of this machine is another place
 
 
-def test_a_sweep_without_a_folder_is_watched_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder, watched = dead_sweep(tmp_path), watch()
+def test_a_sweep_without_a_folder_is_watched_first(
+    dead_sweep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, watched = dead_sweep, watch()
     root, uri = tmp_path / "empty", tracking.tracking_uri(folder)
     root.mkdir()
     (found,) = reaper.reap(root, uri, watched)
@@ -115,8 +127,8 @@ def test_a_sweep_without_a_folder_is_watched_first(tmp_path: Path, monkeypatch: 
     assert "RUNNING" not in statuses(folder.parent).values()
 
 
-def test_a_damaged_folder_is_ended_too(tmp_path: Path) -> None:
-    folder = dead_sweep(tmp_path)
+def test_a_damaged_folder_is_ended_too(dead_sweep: Path) -> None:
+    folder = dead_sweep
     data = bytearray((folder / "journal.jsonl").read_bytes())
     second = data.index(b"\n") + 20
     data[second] ^= 1
@@ -158,16 +170,17 @@ SPEC: dict[str, Any] = {
     "model": {"depth": 1, "width": 16},
     "space": {"lr": {"type": "float", "low": 1e-3, "high": 0.1, "scale": "log"}},
     "search": {"algorithm": "random", "group_size": 4},
-    "budget": {"trials": 16},
-    "resources": {"engine": "loop", "workers": 2},
+    "budget": {"trials": 8},
+    "resources": {"engine": "loop", "workers": 1},
 }
 
 
 @pytest.mark.slow
-def test_a_driver_that_was_killed(tmp_path: Path) -> None:
+def test_a_driver_that_was_killed(empty_database: Path, tmp_path: Path) -> None:
     (tmp_path / "spec.yaml").write_text(yaml.safe_dump(SPEC))
     folder = tmp_path / "runs" / "sweep"
-    tracking.connect(f"sqlite:///{tmp_path / 'runs' / 'mlflow.db'}")  # made beforehand: it takes the mirror a while
+    folder.parent.mkdir()
+    shutil.copy(empty_database, folder.parent)  # made beforehand: it takes the mirror a while
     start(tmp_path, "run", "spec.yaml", "--out", "runs/sweep", until=lambda: shown_running(folder))
     assert "RUNNING" in everything(tmp_path / "runs")
     where = {"cwd": tmp_path, "env": environment(), "capture_output": True, "text": True}

@@ -21,8 +21,8 @@ model: {depth: 1, width: 16}
 training: {updates: 200, batch: 32, reports: 4, eval_examples: 100}
 space: {lr: {type: float, low: 0.001, high: 0.1, scale: log}}
 search: {algorithm: random, group_size: 4}
-budget: {trials: 600}
-resources: {engine: loop}
+budget: {trials: 300}
+resources: {engine: loop, workers: 1}
 mlflow: {enabled: false}
 """
 
@@ -69,7 +69,7 @@ def test_run_interrupt_resume_extend_export(tmp_path: Path) -> None:
     resumed = musweep(tmp_path, "run", "life.yaml", "--out", "runs/life")  # the same command goes on
     assert resumed.returncode == 0, resumed.stderr
     assert resumed.stdout.startswith("going on with runs/life")
-    assert "600 trials: 600 complete" in resumed.stdout
+    assert "300 trials: 300 complete" in resumed.stdout
     after = history.load(tmp_path / "runs" / "life")
     for number, trial in before.trials.items():
         assert after.trials[number].params == trial.params
@@ -78,7 +78,7 @@ def test_run_interrupt_resume_extend_export(tmp_path: Path) -> None:
 
     more = musweep(tmp_path, "run", "runs/life", "--more", "8")
     assert more.returncode == 0, more.stderr
-    assert "608 trials: 608 complete" in more.stdout
+    assert "308 trials: 308 complete" in more.stdout
     assert (tmp_path / "runs" / "life" / "report.html").stat().st_size > 100_000
 
     exported = musweep(tmp_path, "export", "life", "--model", "t00003", "--out", "three.pt")
