@@ -184,7 +184,7 @@ def opened(path: Path, profile: Path, flags: tuple[str, ...]) -> tuple[str, str]
     command = [
         CHROMIUM, "--headless", "--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking",
         "--disable-component-update", "--disable-sync", f"--user-data-dir={profile}", "--window-size=1280,2000",
-        "--virtual-time-budget=20000", "--enable-logging=stderr", *flags, "--dump-dom", path.as_uri(),
+        "--virtual-time-budget=5000", "--enable-logging=stderr", *flags, "--dump-dom", path.as_uri(),
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     return done.stdout, done.stderr
