@@ -84,7 +84,7 @@ SERVED = ["musweep serve", "musweep --server https://lab.example ls", "curl -s h
 SMALL = {
     "musweep run first.yaml": (
         "--set budget.trials=14 --set training.updates=920 --set training.reports=92 --set training.keep=[900] "
-        "--set model.width=8 --set model.depth=1 --set early_stopping=null"
+        "--set model.width=8 --set model.depth=1 --set early_stopping=null --set resources.workers=1"
     ),
     "musweep confirm": "--top 1 --seeds 2",
     "musweep fork": "--updates 20",
