@@ -16,7 +16,8 @@ def run_alone(spec: SweepSpec, out: Path) -> Path:
     folder, threads = folders.create(spec, out), torch.get_num_threads()
     board = Board(folder, spec, 1, spec.budget.trials)
     worker = object.__new__(GroupWorker)
-    worker._group, worker._folder, worker._spec, worker._engines = 0, folder, spec, "loop"
+    worker._group, worker._folder, worker._spec = 0, folder, spec
+    worker._engines, worker._device = "loop", "cpu"
     worker._prepare({"device": "cpu"})
     worker._open()
     worker._checkpoint_cost = math.inf
