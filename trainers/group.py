@@ -90,7 +90,8 @@ class _Ensemble:
         self.engines[key].add(config, state)
         self.configs[config.number], self._keys[config.number] = config, key
         if past is None and can_share(config):
-            past = digest(self.state(config.number))
+            # A first state is drawn from these and nothing else; of any other only its numbers tell.
+            past = (config.init, config.seed) if state is None else digest(self.state(config.number))
         self._pasts[config.number] = past
 
     def remove(self, number: int) -> None:
