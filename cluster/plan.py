@@ -56,7 +56,7 @@ class Cost:
 class Plan:
     """What a sweep is expected to do; `arrivals` holds (update, trials that get there), the end included.
 
-    Of a trainer of the user's own no times and no memory are known: they are NaN.
+    Of a trainer of the user's own, and on a GPU where there is none, no times and no memory are known: they are NaN.
     """
 
     resolved: Resolved
@@ -75,6 +75,8 @@ class Plan:
     """Bytes, all processes together."""
     later: tuple[Cost, ...] = ()
     """Every stage but the search, in the order in which they begin."""
+    unknown: str = ""
+    """Why times are not known, in words; empty where they are."""
 
     @property
     def stages(self) -> tuple[Cost, ...]:
@@ -135,24 +137,42 @@ def warnings(spec: SweepSpec) -> list[str]:
 
 def make(spec: SweepSpec) -> Plan:
     """Measure the engines, sample the first points and add up; takes some seconds."""
-    from sweeps.resolve import choose
+    from sweeps.resolve import choose, unmeasured
     from sweeps.search import Proposer
 
-    resolved = choose(spec)
+    unknown = _unknown(spec)
+    resolved = choose(spec) if not unknown or spec.trainer else unmeasured(spec)
     proposer = Proposer(spec)
     points = [
         proposer.ask(number) for number in range(min(SAMPLED, spec.budget.trials)) if not proposer.exhausted(number)
     ]
-    if spec.trainer is not None:  # nothing of it is known beforehand
-        updates, later = spec.expected_updates(), _later(spec, math.nan, math.nan)
-        return Plan(resolved, spec.arrivals(), points, updates, 0, 0.0, math.nan, math.nan, math.nan, later)
+    forks = 0 if spec.trainer else spec.cost_of_forks()
+    updates = spec.expected_updates() + forks
+    if unknown:
+        later = _later(spec, math.nan, math.nan)
+        return Plan(
+            resolved, spec.arrivals(), points, updates, forks, 0.0, math.nan, math.nan, math.nan, later, unknown
+        )
     configs = [spec.trial_config(number, point) for number, point in enumerate(points)]
     seconds = [_seconds(config, resolved, spec) for config in configs]
-    updates = spec.expected_updates() + spec.cost_of_forks()
     mean, memory = sum(seconds) / len(seconds), _memory(configs, resolved)
     slowest, later = max(seconds), _later(spec, mean, max(seconds))
-    measuring, forks = _measuring(spec), spec.cost_of_forks()
+    measuring = _measuring(spec)
     return Plan(resolved, spec.arrivals(), points, updates, forks, measuring, mean, slowest, memory, later)
+
+
+def _unknown(spec: SweepSpec) -> str:
+    """Why nobody can say here how long trials take, in words."""
+    from sweeps.resolve import device
+
+    if spec.trainer is not None:
+        return f"{spec.trainer} is not tried here"
+    if device(spec) != "cuda":
+        return ""
+    from trainers.memory import broken
+
+    wrong = broken("cuda").replace(" there ", " here ")
+    return wrong and f"{wrong}; a sweep measures its GPU when it starts"
 
 
 def _later(spec: SweepSpec, update_s: float, slowest_s: float) -> tuple[Cost, ...]:
@@ -249,10 +269,10 @@ def _show_stages(spec: SweepSpec, plan: Plan, out: Console) -> None:
     """What each stage does; those in one block train together."""
     from cluster.show import table
 
-    columns = ["stage", "trials", "trial-updates", *([] if spec.trainer else ["of one core"])]
+    columns = ["stage", "trials", "trial-updates", *([] if plan.unknown else ["of one core"])]
     made = table(*columns, right=columns[1:], title="Stages (expected)")
     for stage in plan.stages:
-        spent = [] if spec.trainer else [text.span(stage.work_s)]
+        spent = [] if plan.unknown else [text.span(stage.work_s)]
         made.add_row(stage.name, str(stage.trials), text.count(stage.updates), *spent)
     out.print(made)
     if any(baseline.kind == "hf" for baseline in spec.baselines):
@@ -268,13 +288,13 @@ def _show_costs(spec: SweepSpec, plan: Plan, out: Console) -> None:
     from rich.table import Table
 
     resolved = plan.resolved
-    if spec.trainer is not None:
+    if plan.unknown:
         grid = Table.grid(padding=(0, 2))
-        grid.add_row(
-            "groups", f"{text.plural(resolved.workers, 'worker')}, a trial at a time each, on {resolved.device}"
-        )
+        workers = text.plural(resolved.workers, "worker") if spec.trainer else "as many workers as there is room for"
+        each = "a trial at a time" if spec.trainer else f"up to {text.plural(resolved.group_size, 'trial')}"
+        grid.add_row("groups", f"{workers}, {each} each, on {resolved.device}")
         grid.add_row("training", f"{text.count(sum(stage.updates for stage in plan.stages))} trial-updates")
-        grid.add_row("time", f"not known: {spec.trainer} is not tried here")
+        grid.add_row("time", f"not known: {plan.unknown}")
         out.print(grid)
         return
     counts = {name: list(resolved.engines.values()).count(name) for name in sorted(set(resolved.engines.values()))}

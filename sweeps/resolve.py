@@ -110,6 +110,11 @@ def choose(spec: SweepSpec, fit: int | None = None, *, probe: bool = False) -> R
     return Resolved(workers, size, where, engines, seconds, versions(), *known_of_data(spec), told)
 
 
+def unmeasured(spec: SweepSpec) -> Resolved:
+    """What can be said where trials cannot train: as if there were one worker."""
+    return Resolved(1, _group_size(spec, 1), device(spec), {}, {}, versions())
+
+
 def _memory(spec: SweepSpec, engines: dict[str, str], where: str) -> Memory | None:
     """What trials of the largest shape take; None where this system does not tell."""
     from trainers.memory import measure
