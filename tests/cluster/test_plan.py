@@ -167,13 +167,14 @@ def test_a_trainer_of_the_users_own_has_a_plan_without_times() -> None:
     assert "not known: email.message:Message is not tried here" in out.getvalue()
 
 
-def test_a_plan_for_a_gpu_where_there_is_none_is_without_times() -> None:
+def test_a_plan_for_a_gpu_where_there_is_none_is_without_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trainers.memory.broken", lambda _: "PyTorch 2.13.0 there sees no GPU")
     asked = spec(resources={"gpu": 0.5}, early_stopping=HALVING)
     made = plan.make(asked)
     out = io.StringIO()
     plan.show(asked, made, Console(file=out, width=140))
     said = " ".join(out.getvalue().split())
     assert "up to 16 trials each, on cuda" in said
-    assert "not known: PyTorch" in said
+    assert "not known: PyTorch 2.13.0 here sees no GPU;" in said
     assert "a sweep measures its GPU when it starts" in said
     assert made.updates == asked.expected_updates() + asked.cost_of_forks()
