@@ -13,13 +13,15 @@ import pytest
 import yaml
 
 from sweeps import history, journal
+from sweeps.spec import parse
+from tests.sweeps.alone import run_alone
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
 
 SPEC = {
     "name": "kills",
     "task": "digits",
-    "training": {"updates": 6000, "reports": 30, "batch": 16},
+    "training": {"updates": 4000, "reports": 20, "batch": 16},
     "model": {"width": 48},
     "space": {
         "lr": {"type": "float", "low": 1e-3, "high": 1.0, "scale": "log"},
@@ -29,7 +31,7 @@ SPEC = {
     },
     "search": {"algorithm": "qmc", "seed": 5, "group_size": 8},
     "budget": {"trials": 32},
-    "early_stopping": {"rungs": [1000, 3000], "factor": 3, "fork": None},
+    "early_stopping": {"rungs": [600, 2000], "factor": 3, "fork": None},
     "resources": {"engine": "loop", "workers": 2},
     "objective": "valid_loss",
 }
@@ -90,18 +92,15 @@ def check_mlflow(root: Path, folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict:
-    root = tmp_path_factory.mktemp("undisturbed")
-    spec = root / "spec.yaml"
-    spec.write_text(yaml.safe_dump({**SPEC, "storage": str(root), "mlflow": {"enabled": False}}))
-    finish(start("run", str(spec), "--out", str(root / "sweep")))
-    return results(root / "sweep")
+    spec = parse(yaml.safe_load(yaml.safe_dump(SPEC)))  # the space in the file's order, which is that of the points
+    return results(run_alone(spec, tmp_path_factory.mktemp("undisturbed") / "sweep"))
 
 
-def test_a_driver_killed_at_random_moments(tmp_path: Path, undisturbed: dict) -> None:
+def test_a_driver_killed_at_random_moments(storage: Path, undisturbed: dict) -> None:
     order = random.Random(1)
-    spec = tmp_path / "spec.yaml"
-    spec.write_text(yaml.safe_dump({**SPEC, "storage": str(tmp_path)}))
-    folder = tmp_path / "sweep"
+    spec = storage / "spec.yaml"
+    spec.write_text(yaml.safe_dump({**SPEC, "storage": str(storage)}))
+    folder = storage / "sweep"
     process = start("run", str(spec), "--out", str(folder))
     for attempt in range(3):
         before = len(journal.read(folder / "journal.jsonl"))
@@ -120,15 +119,15 @@ def test_a_driver_killed_at_random_moments(tmp_path: Path, undisturbed: dict) ->
             process = start("resume", str(folder))
     finish(process)
     check(folder, undisturbed)
-    check_mlflow(tmp_path, folder)
+    check_mlflow(storage, folder)
 
 
-def test_workers_killed_at_random_moments_and_one_that_hangs(tmp_path: Path, undisturbed: dict) -> None:
+def test_workers_killed_at_random_moments_and_one_that_hangs(storage: Path, undisturbed: dict) -> None:
     order = random.Random(2)
-    spec = tmp_path / "spec.yaml"
+    spec = storage / "spec.yaml"
     resources = {**SPEC["resources"], "patience": 4.0}
-    spec.write_text(yaml.safe_dump({**SPEC, "resources": resources, "storage": str(tmp_path)}))
-    folder = tmp_path / "sweep"
+    spec.write_text(yaml.safe_dump({**SPEC, "resources": resources, "storage": str(storage)}))
+    folder = storage / "sweep"
     process = start("run", str(spec), "--out", str(folder))
     while process.poll() is None and not any(trial.updates for trial in history.load(folder).trials.values()):
         time.sleep(0.1)
@@ -143,7 +142,7 @@ def test_workers_killed_at_random_moments_and_one_that_hangs(tmp_path: Path, und
     finish(process)
     assert killed, "the sweep was over before a worker could be killed"
     check(folder, undisturbed)
-    check_mlflow(tmp_path, folder)
+    check_mlflow(storage, folder)
     faults = [record for record in journal.read(folder / "journal.jsonl") if record["type"] == "fault"]
     assert any("no sign of life" in record["words"] for record in faults)
     assert not stopped.is_running()

@@ -15,6 +15,7 @@ from sweeps.connect import Unplaceable
 from sweeps.folder import create, read_spec_file
 from sweeps.run import run
 from sweeps.spec import SweepSpec
+from tests.sweeps.alone import run_alone
 
 BIG = {"Alive": True, "Resources": {"CPU": 8.0, "GPU": 2.0}}
 SMALL = {"Alive": True, "Resources": {"CPU": 2.0}}
@@ -114,7 +115,7 @@ def test_a_sweep_waits_for_nodes_and_spreads_over_them(
     assert not list(folder.glob(".preflight*"))
     resolved = read_spec_file(folder)["resolved"]
     assert resolved["memory"]["process"] > 50 * 2**20
-    alone = run(SweepSpec.model_validate({**SPEC, "resources": {"engine": "loop", "workers": 1}}), tmp_path / "alone")
+    alone = run_alone(SweepSpec.model_validate(SPEC), tmp_path / "alone")
     tables = [
         {t.number: (t.params, t.state, t.objective, t.metrics) for t in history.load(place).trials.values()}
         for place in (folder, alone)
