@@ -30,7 +30,7 @@ def keep_to(device: str, share: float) -> None:
     `share` in (0, 1); 1 or more is all of it, and a CPU has nothing of the kind.
     """
     if device.startswith("cuda") and 0 < share < 1:
-        torch.cuda.set_per_process_memory_fraction(share, torch.device(device))
+        torch.cuda.set_per_process_memory_fraction(share, torch.device(device).index)
 
 
 def described(device: str) -> dict[str, str | None]:
