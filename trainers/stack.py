@@ -256,6 +256,7 @@ class StackedEngine:
             k = max(k, min(2 * self._buffers.capacity, len(self._slots)))
         size = arena_size(self._layout, k)
         self._drop()
+        self._arenas, self._buffers = [], Buffers(self._empty(0), 0, self.precision)  # first free, then take
         with _enough_memory():
             self._arenas = [self._empty(size) for _ in range(len(self._stored) + RULES[self.family].spare)]
         self._buffers = Buffers(self._empty(0), k, self.precision)
@@ -270,7 +271,7 @@ class StackedEngine:
         seconds = dict.fromkeys(until, 0.0)
         with torch.inference_mode(), allowed(self.precision, self.data.device):
             while active := [slot for n, slot in self._slots.items() if n in until and slot.update < until[n]]:
-                start = time.perf_counter()
+                start, enough = time.perf_counter(), True
                 together, pool, count = self._same_pool(active)
                 together = together[: self._most]
                 count = min(count, *(until[slot.config.number] - slot.update for slot in together))
@@ -278,6 +279,8 @@ class StackedEngine:
                     self._pack([slot.config.number for slot in together])
                     self._train(pool, count)
                 except _TooMany:
+                    enough = False
+                if not enough:  # outside of the handler, which holds on to all that was made in vain
                     self._take_turns(len(together))
                 share = (time.perf_counter() - start) / len(together)
                 for slot in together:
@@ -286,9 +289,11 @@ class StackedEngine:
 
     def _take_turns(self, trials: int) -> None:
         """After memory for so many trials was not to be had: train half as many at once from now on."""
-        self._unpack()
         self._drop()
-        self._arenas, self._buffers = [], Buffers(self._empty(0), 0, self.precision)
+        self._buffers = Buffers(self._empty(0), 0, self.precision)
+        self._unpack()  # with the memory that is free now
+        self._drop()
+        self._arenas = []
         if self.data.device.type == "cuda":
             torch.cuda.empty_cache()
         if trials == 1:
@@ -304,15 +309,21 @@ class StackedEngine:
         return [slots[i] for i in same], pools[0], min(pools[i].until - slots[i].update for i in same)
 
     def _train(self, pool: Pool, count: int) -> None:
-        """Make so many updates of all that have places."""
-        found, made = [], []
+        """Make so many updates of all that have places, or as many as there is memory for; _TooMany if for none."""
+        found: list[Tensor] = []
+        made: list[tuple[Tensor, int]] = []
         held = [self._slots[number] for number in self._places if number is not None]
         # A place without a trial goes along with the first one's numbers.
         slots = [held[0] if number is None else self._slots[number] for number in self._places]
         first = {slot.config.number: slot.update for slot in held}
         for start in range(0, count, SPAN):
             some = min(SPAN, count - start)
-            sums, so_many = self._span(slots, pool, some)
+            try:
+                sums, so_many = self._span(slots, pool, some)
+            except _TooMany:
+                if not found:
+                    raise
+                break  # what was made is looked at first; the next call begins with this span
             for slot in held:
                 slot.update += some
             found.append(sums)
@@ -369,3 +380,8 @@ class StackedEngine:
 def _size(trials: int) -> int:
     """Return how many places there are for so many trials."""
     return next(size << power for power in range(64) for size in _SIZES if size << power >= trials)
+
+
+def most_in_places(places: int) -> int:
+    """Return how many trials have no more than so many places, where updates are recorded."""
+    return next(trials for trials in range(places, 0, -1) if _size(trials) <= places)

@@ -39,7 +39,8 @@ def plain(call: Call) -> Call:
 def graphed(call: Call) -> Call:
     """Record a call as a CUDA graph."""
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    # A recording that fails may leave its own stream the current one.
+    with torch.cuda.stream(torch.cuda.current_stream()), torch.cuda.graph(graph):
         call()
     return graph.replay
 

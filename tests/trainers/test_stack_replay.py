@@ -258,6 +258,36 @@ def test_out_of_memory_trials_take_turns(where: str, record: Record | None, monk
         assert distance(engine.state(twin.config.number), twin.state()) < 1e-12
 
 
+@pytest.mark.parametrize("record", [None, plain])
+def test_what_was_made_before_memory_ran_out_counts(record: Record | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After 300 updates at mu = 0 nag looks ahead, which takes a program more; by then a neighbour has diverged."""
+    net = NETS["squared-sigmoid"]
+    tensors = data(net)
+    first = {"mu_schedule": "first", "mu_first": 0.0, "mu_first_updates": 300}
+    configs = [
+        replace(made, updates=600, method=replace(made.method, tail_updates=0, **first))
+        for made in (config(net, 0), config(net, 1, lr=1e9))
+    ]
+    plenty, little = (StackedEngine(net, BATCH, tensors, record=record) for _ in range(2))
+
+    def program(*args: Any) -> Program:
+        if args[-1] and args[-3] > 1 and args[3] is little._layout:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return Program(*args)
+
+    monkeypatch.setattr(stack, "Program", program)
+    for engine in (plenty, little):
+        for each in configs:
+            engine.add(each)
+    plenty.advance({0: 600, 1: 600})
+    with pytest.warns(UserWarning, match="no memory to train 2 trials at once; 1 by turns"):
+        little.advance({0: 600, 1: 600})
+    assert plenty.diverged_at(1) is not None
+    assert plenty.diverged_at(1) < stack.SPAN
+    assert [little.diverged_at(n) for n in (0, 1)] == [plenty.diverged_at(n) for n in (0, 1)]
+    assert distance(little.state(0), plenty.state(0)) < 1e-12
+
+
 def test_no_memory_for_one_trial_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def program(*_: Any) -> Program:
         raise torch.OutOfMemoryError("CUDA out of memory")
