@@ -100,12 +100,18 @@ def choose(spec: SweepSpec, fit: int | None = None, *, probe: bool = False) -> R
         probe: measure what trials take of memory, too, and let no group be larger than fits.
     """
     workers = _workers(spec, fit)
-    size = _group_size(spec, workers)
-    where = device(spec)
-    engines, seconds = ({}, {}) if spec.trainer else _engines(spec, size, where)
-    memory = _memory(spec, engines, where) if probe and engines else None
-    if memory is not None and spec.search.group_size == "auto":
-        size = min(size, memory.fits(_share_bytes(spec, memory)))
+    size, where = _group_size(spec, workers), device(spec)
+    engines: dict[str, str] = {}
+    seconds: dict[str, float] = {}
+    memory: Memory | None = None
+    if probe and where == "cuda" and not spec.trainer:  # first, as engines are measured with full groups
+        memory = _memory(spec, {}, where)
+        size = _that_fits(spec, size, memory)
+    if not spec.trainer:
+        engines, seconds = _engines(spec, size, where)
+    if probe and where == "cpu" and not spec.trainer:
+        memory = _memory(spec, engines, where)
+        size = _that_fits(spec, size, memory)
     told = {} if memory is None else {"process": memory.process, "trial": memory.trial}
     return Resolved(workers, size, where, engines, seconds, versions(), *known_of_data(spec), told)
 
@@ -116,16 +122,26 @@ def unmeasured(spec: SweepSpec) -> Resolved:
 
 
 def _memory(spec: SweepSpec, engines: dict[str, str], where: str) -> Memory | None:
-    """What trials of the largest shape take; None where this system does not tell."""
+    """What trials of the largest shape take; None where this system does not tell. `engines` by shape, if chosen."""
+    from trainers.calibrate import contenders
     from trainers.memory import measure
     from trainers.tasks import load
 
     key, config = max(shapes(spec).items(), key=lambda item: item[1].net.parameters)
+    precision, named = spec.training.precision, spec.resources.engine
+    engine = engines.get(key) or (contenders(config.net, where, precision)[0] if named == "auto" else named)
+    task = load(spec.task.name, spec.task.settings)
     try:
-        return measure(config, load(spec.task.name, spec.task.settings), engines[key], where,
-                       spec.training.eval_examples)  # fmt: skip
+        return measure(config, task, engine, where, spec.training.eval_examples, precision)
     except OSError:
         return None
+
+
+def _that_fits(spec: SweepSpec, size: int, memory: Memory | None) -> int:
+    """A group's size, or what there is memory for if that is less and the size is left to us."""
+    if memory is None or spec.search.group_size != "auto":
+        return size
+    return min(size, memory.fits(_share_bytes(spec, memory)))
 
 
 def _share_bytes(spec: SweepSpec, memory: Memory) -> float:
@@ -171,12 +187,9 @@ def device(spec: SweepSpec) -> str:
 def _workers(spec: SweepSpec, fit: int | None = None) -> int:
     if spec.resources.workers != "auto":
         return int(spec.resources.workers)
-    return max(1, min(fitting(spec) if fit is None else fit, stages.at_once(spec)))
-
-
-def fitting(spec: SweepSpec) -> int:
-    """How many workers this machine's cores are enough for."""
-    return max(1, cores() // max(1, int(spec.resources.cpu)))
+    if fit is None:
+        fit = cores() // max(1, int(spec.resources.cpu))
+    return max(1, min(fit, stages.at_once(spec)))
 
 
 def _group_size(spec: SweepSpec, workers: int) -> int:

@@ -17,7 +17,7 @@ from sweeps import folder as folders
 from sweeps.connect import cluster, own, shared
 from sweeps.drive import Drive, ReportWriter, Rows, StatusCallback, say
 from sweeps.lease import Guard, Lease
-from sweeps.resolve import Resolved, device, fitting, places, resolve
+from sweeps.resolve import Resolved, device, places, resolve
 from sweeps.spec import SweepSpec
 from sweeps.telemetry import Watch
 from sweeps.tuning import start_board, tune_groups
@@ -95,7 +95,8 @@ def _driven(folder: Path, spec: SweepSpec, epoch: int, watch: Watch, report: Rep
         stack.enter_context(remote.publishing(folder))
         on_gpu = device(spec) == "cuda"
         if shared() or on_gpu:  # a GPU's memory says how many trials a group can have: measured where they will train
-            stack.enter_context(cluster() if shared() else own(fitting(spec), spec.resources.cpu, spec.resources.gpu))
+            workers, _ = places(folder, spec)
+            stack.enter_context(cluster() if shared() else own(workers, spec.resources.cpu, spec.resources.gpu))
             with interruptible():
                 resolved = _on_cluster(folder, spec, watch)
             board = start_board(folder, spec, epoch, extend, resolved.workers, resolved.group_size)

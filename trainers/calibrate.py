@@ -37,6 +37,13 @@ def shape_key(net: NetConfig, batch: int) -> str:
     return key
 
 
+def contenders(net: NetConfig, device: str, precision: str) -> tuple[str, ...]:
+    """Return the engines there are for a net; a GPU has nothing to gain from one trial after another (loop)."""
+    if net.module:
+        return ("module",)
+    return ENGINES if device == "cpu" and precision == "float32" else ("stacked",)
+
+
 def choose(
     net: NetConfig, batch: int, task: Task, k: int, device: str = "cpu", dtype: str = "float32",
     precision: str = "float32",
@@ -67,9 +74,7 @@ def _choose(
 
     clock = time.thread_time if device == "cpu" else time.perf_counter
     data = Data(_head(task, _EXAMPLES + batch), device, dtype)
-    # A GPU has nothing to gain from one trial after another, which is what loop is for.
-    plain = ENGINES if device == "cpu" and precision == "float32" else ("stacked",)
-    names = ("module",) if net.module else plain
+    names = contenders(net, device, precision)
     engines = {name: make_engine(name, net, batch, data, precision=precision) for name in names}
     for name, engine in engines.items():
         for number in range(k if name == "stacked" else min(k, _LOOPED)):
@@ -84,10 +89,10 @@ def _choose(
     first = {name: _seconds(engine, 1, clock) for name, engine in engines.items()}
     best = min(first.values())
     rounds = {name: [seconds] for name, seconds in first.items()}
-    contenders = [name for name in engines if first[name] <= _HOPELESS * best]
-    share = _BUDGET_S / (_ROUNDS * len(contenders))
+    close = [name for name in engines if first[name] <= _HOPELESS * best]
+    share = _BUDGET_S / (_ROUNDS * len(close))
     for _ in range(_ROUNDS):
-        for name in contenders:
+        for name in close:
             engine = engines[name]
             updates = max(1, min(200, math.floor(share / (first[name] * len(engine.numbers())))))
             rounds[name].append(_seconds(engine, updates, clock))

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from trainers.config import TrialConfig
     from trainers.tasks import Task
 
-_UPDATES = 2
+_UPDATES = {"cpu": 2, "cuda": 40}  # on a GPU enough for all recordings (`trainers.stack_replay`), which keep memory
 _MANY_BYTES = 2**28  # trials of more than this are told apart by two of them
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
@@ -32,11 +32,23 @@ class Memory:
         return self.process + trials * self.trial
 
     def fits(self, limit: float) -> int:
-        """How many trials a worker of so many bytes can train at once, at least one."""
-        return max(1, int((limit - self.process) // max(1, self.trial)))
+        """How many trials a worker of so many bytes can train at once, at least one; on a GPU also the empty places."""
+        trials = max(1, int((limit - self.process) // max(1, self.trial)))
+        if not self.device:
+            return trials
+        from trainers.stack import most_in_places
+
+        return most_in_places(trials)
 
 
-def measure(config: TrialConfig, task: Task, engine: str, device: str = "cpu", eval_examples: int = 500) -> Memory:
+def measure(
+    config: TrialConfig,
+    task: Task,
+    engine: str,
+    device: str = "cpu",
+    eval_examples: int = 500,
+    precision: str = "float32",
+) -> Memory:
     """Train one trial and then several in this process and see what more they take.
 
     Raises:
@@ -44,8 +56,8 @@ def measure(config: TrialConfig, task: Task, engine: str, device: str = "cpu", e
     """
     weights = 4 * config.net.parameters * 4
     several = 2 if weights > _MANY_BYTES else 8
-    one = _peak(config, task, engine, device, eval_examples, 1)
-    many = _peak(config, task, engine, device, eval_examples, several)
+    how = (config, task, engine, device, eval_examples, precision)
+    one, many = (_peak(*how, trials) for trials in (1, several))
     trial = max((many - one) // (several - 1), weights)
     total = 0
     if device == "cuda":
@@ -69,16 +81,18 @@ def broken(device: str) -> str:
         return str(error).splitlines()[0]
 
 
-def _peak(config: TrialConfig, task: Task, engine: str, device: str, eval_examples: int, trials: int) -> int:
+def _peak(
+    config: TrialConfig, task: Task, engine: str, device: str, eval_examples: int, precision: str, trials: int
+) -> int:
     """Peak bytes of this process on the device while it trains and measures so many trials."""
     from trainers.group import Group
 
     _forget(device)
-    group = Group(task, engine, device=device, eval_examples=eval_examples)
+    group = Group(task, engine, device=device, precision=precision, eval_examples=eval_examples)
     for number in range(trials):
         lr = config.method.lr * (1 + number)  # equal ones would be trained as one
         group.add(replace(config, number=number, method=replace(config.method, lr=lr)))
-    group.advance(dict.fromkeys(range(trials), _UPDATES))
+    group.advance(dict.fromkeys(range(trials), _UPDATES[device]))
     group.evaluate(range(trials))
     for number in range(trials):
         group.state(number)

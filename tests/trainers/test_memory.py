@@ -33,3 +33,8 @@ def test_a_device_that_works_and_one_that_is_not_there() -> None:
     assert broken("cpu") == ""
     if not torch.cuda.is_available():
         assert "PyTorch" in broken("cuda")
+
+
+def test_on_a_gpu_empty_places_take_memory_too() -> None:
+    memory = Memory(process=100, trial=10, device=10_000)
+    assert [memory.fits(limit) for limit in (100, 140, 300, 850, 5100)] == [1, 4, 16, 64, 384]
