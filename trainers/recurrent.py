@@ -24,7 +24,8 @@ Take = Callable[..., Tensor]
 
 _CHUNK = 1 << 18  # numbers: steps whose gradient is taken together, while their states and deltas are in cache
 _LEAST_STEPS = 8  # of such a chunk: with less, reading the gradient back costs more than the cache saves
-_PIECE = 1 << 16  # numbers: sequences that `logits_of` goes through together, their states in cache
+_PIECE = {"cpu": 1 << 16, "cuda": 1 << 26}
+"""Numbers: sequences that `logits_of` goes through together; on a CPU their states are in cache."""
 
 
 class Unrolled:
@@ -264,7 +265,7 @@ def logits_of(net: NetConfig, cell: Tensor, output: Tensor, part: Part) -> Tenso
     lead, n, features = cell.shape[:-2], len(part.inputs), net.widths[0]
     twice, output_t = cell * passes.scale_before("tanh"), output.transpose(-1, -2)
     logits = cell.new_empty(*lead, n, *([net.steps] if net.every_step else []), net.widths[-1])
-    size = max(1, _PIECE // cell[..., 0].numel())
+    size = max(1, _PIECE.get(cell.device.type, 1 << 16) // cell[..., 0].numel())
     for start in range(0, n, size):
         inputs = part.inputs[start : start + size]
         row = cell.new_zeros(*lead, len(inputs), cell.shape[-2])

@@ -115,7 +115,7 @@ def test_logits_of_a_part_are_the_module_s(monkeypatch, loss, every):
     generator = torch.Generator().manual_seed(1)
     cell, output = (torch.randn(2, *shape, generator=generator, dtype=torch.float64) / 2 for shape in ((9, 6), (3, 7)))
     for piece in (1 << 16, 2 * 9 * 8):  # all 30 at once, or 8 at a time
-        monkeypatch.setattr(recurrent, "_PIECE", piece)
+        monkeypatch.setitem(recurrent._PIECE, "cpu", piece)
         found = logits_of(net, cell, output, part)
         for k in range(2):
             expected = by_autograd(net, cell[k], output[k], (part.inputs, part.expected, part.steps))[-1]
