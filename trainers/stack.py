@@ -333,17 +333,23 @@ class StackedEngine:
         places = {number: place for place, number in enumerate(self._places) if number is not None}
         finite = torch.cat(found).isfinite()
         if not bool(finite.all()):
+            # Of all at once: a device is waited for twice, not for every trial.
+            whole, worst = finite.all(0).tolist(), (~finite).to(torch.uint8).argmax(0).tolist()
             for slot in held:
-                column = finite[:, places[slot.config.number]]
-                if slot.diverged_at is None and not bool(column.all()):
-                    slot.diverged_at = first[slot.config.number] + int((~column).to(torch.uint8).argmax())
+                place = places[slot.config.number]
+                if slot.diverged_at is None and not whole[place]:
+                    slot.diverged_at = first[slot.config.number] + worst[place]
         stores = self._stores()
         if not bool(torch.stack([each.vector.sum() for each in stores]).sum().isfinite()):
             # A sum can overflow where its terms do not: ask each.
             k = len(self._places)
-            good = torch.stack([w.reshape(k, -1).isfinite().all(1) for each in stores for w in each.layers]).all(0)
+            good = (
+                torch.stack([w.reshape(k, -1).isfinite().all(1) for each in stores for w in each.layers])
+                .all(0)
+                .tolist()
+            )
             for slot in held:
-                if slot.diverged_at is None and not bool(good[places[slot.config.number]]):
+                if slot.diverged_at is None and not good[places[slot.config.number]]:
                     slot.diverged_at = slot.update
 
     def _span(self, slots: Sequence[_Slot], pool: Pool, count: int) -> tuple[Tensor, Tensor]:
