@@ -32,7 +32,7 @@ check: install  ## formatting, lint, types
 	$(BIN)/mypy
 
 test: install  ## all tests, skips shown with their reasons (ARGS="-k journal" for some)
-	@echo "==> pytest (a quarter of an hour; the slowest are listed at the end)"
+	@echo "==> pytest (15 to 20 minutes; the slowest are listed at the end)"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=10 $(ARGS)
 
 bench: install  ## measurements of speed, as JSON (ARGS="--help" for parts)

@@ -45,6 +45,8 @@ def test_a_sweep_on_three_raylets_meets_a_fault_of_each_kind(tmp_path: Path) -> 
         place.clock(86_400.0)
         assert life.strike("worker")
         assert life.trains(1000, 120), place.tail()
+        stored = (place.folder / "checkpoints").glob
+        assert place.wait_for(lambda: any(stored("group-*.npz")), 90, life.driver), place.tail()
         life.driver.kill()
         life.driver.wait()
         place.clock(-86_400.0)
