@@ -10,6 +10,7 @@ memory; `trainers.hf_cg_ahead` does the same for a device that would have to be 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -40,30 +41,6 @@ class Boundless:
     def room(self, products: int) -> int:
         """See `Clock.room`."""
         return products
-
-
-class Solver(Protocol):
-    """Conjugate gradients; what they come to does not depend on the solver, to the bit."""
-
-    dot: Dot
-
-    def solve(
-        self,
-        product: Product,
-        gradient: Tensor,
-        start: Tensor | None,
-        preconditioner: Tensor | None,
-        most: int,
-        tolerance: float,
-        every: bool = True,
-        clock: Clock = Boundless(),  # noqa: B008 - it holds nothing
-    ) -> list[Iterate]:
-        """Return the iterates of `kept_steps` (none unless `every`) and the last, from `start` (None: from 0).
-
-        `preconditioner` [P] is the diagonal of M, residuals being divided by it. At most `most` steps; less where
-        `has_stalled`, or where B is seen to be not positive, which rounding and overflow can do. `clock` counts the
-        products that led there, that of the start and the one that was not positive included, and no others.
-        """
 
 
 class Dot:
@@ -114,18 +91,45 @@ def has_stalled(phis: Sequence[float], tolerance: float) -> bool:
     return i > k and phis[-1] < 0 and (phis[-1] - phis[-1 - k]) / phis[-1] < k * tolerance  # Martens 2010, section 4.4
 
 
-class Vectors:
-    """What all solvers hold for vectors like one; iterates that are kept stay until the next solve."""
+@dataclass(frozen=True)
+class System:
+    """What is solved: `gradient` and `preconditioner` [P], `tolerance` that of `has_stalled`."""
+
+    product: Product
+    gradient: Tensor
+    preconditioner: Tensor | None
+    tolerance: float
+    clock: Clock
+
+
+class Solver(ABC):
+    """Conjugate gradients for vectors like one; what they come to does not depend on the solver, to the bit.
+
+    Iterates that are kept stay until the next solve.
+    """
 
     def __init__(self, like: Tensor) -> None:
         self.dot = Dot(like)
         self._x, self._r, self._y, self._p, self._bp = (torch.empty_like(like) for _ in range(5))
         self._kept: list[Tensor] = []
 
-    def _begin(
-        self, product: Product, gradient: Tensor, start: Tensor | None, preconditioner: Tensor | None, clock: Clock
-    ) -> None:
-        """Write x, r = Bx + g (minus the residual), y = r over the preconditioner, and p = -y."""
+    def solve(
+        self,
+        product: Product,
+        gradient: Tensor,
+        start: Tensor | None,
+        preconditioner: Tensor | None,
+        most: int,
+        tolerance: float,
+        every: bool = True,
+        clock: Clock = Boundless(),  # noqa: B008 - it holds nothing
+    ) -> list[Iterate]:
+        """Return the iterates of `kept_steps` (none unless `every`) and the last, from `start` (None: from 0).
+
+        `preconditioner` [P] is the diagonal of M, residuals being divided by it. At most `most` steps; less where
+        `has_stalled`, or where B is seen to be not positive, which rounding and overflow can do. `clock` counts the
+        products that led there, that of the start and the one that was not positive included, and no others.
+        """
         if start is None:
             self._x.zero_()
             self._r.copy_(gradient)
@@ -136,6 +140,12 @@ class Vectors:
             self._r.add_(gradient)
         self._divide(preconditioner)
         torch.neg(self._y, out=self._p)
+        keep = kept_steps(most) if every else []
+        return self._descend(System(product, gradient, preconditioner, tolerance, clock), most, keep)
+
+    @abstractmethod
+    def _descend(self, system: System, most: int, keep: Sequence[int]) -> list[Iterate]:
+        """Take the steps, keeping the iterates after some, from x, r = Bx + g (minus the residual), y and p = -y."""
 
     def _divide(self, preconditioner: Tensor | None) -> None:
         if preconditioner is None:
@@ -150,29 +160,18 @@ class Vectors:
         return self._kept[place].copy_(self._x)
 
 
-class ConjugateGradients(Vectors):
+class ConjugateGradients(Solver):
     """See `Solver`; one step after another."""
 
-    def solve(  # noqa: D102 - on the protocol
-        self,
-        product: Product,
-        gradient: Tensor,
-        start: Tensor | None,
-        preconditioner: Tensor | None,
-        most: int,
-        tolerance: float,
-        every: bool = True,
-        clock: Clock = Boundless(),  # noqa: B008
-    ) -> list[Iterate]:
+    def _descend(self, system: System, most: int, keep: Sequence[int]) -> list[Iterate]:
         x, r, y, p, bp = self._x, self._r, self._y, self._p, self._bp
-        self._begin(product, gradient, start, preconditioner, clock)
+        gradient = system.gradient
         ry, largest = float(self.dot(r, y)), torch.finfo(x.dtype).max
-        keep = set(kept_steps(most)) if every else set()
         found: list[Iterate] = []
         phis: list[float] = []
         for step in range(1, most + 1):
-            clock.spend(1)
-            product(p, bp)
+            system.clock.spend(1)
+            system.product(p, bp)
             curved = float(self.dot(p, bp))
             if not curved > 0 or not ry > 0:
                 break
@@ -180,11 +179,11 @@ class ConjugateGradients(Vectors):
             length = length if length <= largest else math.inf  # PyTorch refuses a number that its dtype cannot hold
             x.add_(p, alpha=length)
             r.add_(bp, alpha=length)
-            self._divide(preconditioner)
+            self._divide(system.preconditioner)
             before, ry = ry, float(self.dot(r, y))
             p.mul_(ry / before).sub_(y)
             phis.append(self._phi(gradient))
-            stops = has_stalled(phis, tolerance) or step == most
+            stops = has_stalled(phis, system.tolerance) or step == most
             if step in keep or stops:
                 found.append(Iterate(step, self._keep(len(found)), phis[-1]))
             if stops:

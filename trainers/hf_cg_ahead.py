@@ -6,10 +6,12 @@ neither the point nor what is counted.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from trainers.hf_cg import Boundless, Clock, Iterate, Product, Vectors, kept_steps, window
+from trainers.hf_cg import Iterate, Solver, System, window
 
 AHEAD = 10  # steps of a block: none but that of the curvature's sign can stop CG before step 11
 _GOING, _USED, _TAKEN, _PHI = range(4)  # places in the book, phi after no step being the first of many
@@ -20,7 +22,7 @@ def default_ahead(device: torch.device) -> int:
     return 0 if device.type == "cpu" else AHEAD
 
 
-class AheadConjugateGradients(Vectors):
+class AheadConjugateGradients(Solver):
     """See `trainers.hf_cg.Solver`; `ConjugateGradients` is its twin, and says in fewer words what is computed."""
 
     def __init__(self, like: Tensor, ahead: int) -> None:
@@ -35,23 +37,13 @@ class AheadConjugateGradients(Vectors):
     def _numbers(self, count: int) -> Tensor:
         return torch.empty(count, device=self._x.device, dtype=torch.float64)
 
-    def solve(  # noqa: D102 - on the protocol
-        self,
-        product: Product,
-        gradient: Tensor,
-        start: Tensor | None,
-        preconditioner: Tensor | None,
-        most: int,
-        tolerance: float,
-        every: bool = True,
-        clock: Clock = Boundless(),  # noqa: B008
-    ) -> list[Iterate]:
-        keep = {step: place for place, step in enumerate(kept_steps(most))} if every else {}
+    def _descend(self, system: System, most: int, keep: Sequence[int]) -> list[Iterate]:
+        clock, gradient = system.clock, system.gradient
+        places = {step: place for place, step in enumerate(keep)}
         book = self._numbers(_PHI + most + 1)
         self._book = book.unbind()
         book[:_PHI].zero_()
         self._going.fill_(True)
-        self._begin(product, gradient, start, preconditioner, clock)
         self.dot(self._r, self._y, out=self._ry)
         self._phi(gradient, 0)
         done, spent, going = 0, 0, True
@@ -59,9 +51,9 @@ class AheadConjugateGradients(Vectors):
             clock.spend(1)  # that the first step of a block is used is known
             block = 1 + clock.room(min(self._ahead, most - done) - 1)
             for step in range(done + 1, done + block + 1):
-                self._step(step, product, gradient, preconditioner, tolerance)
-                if step in keep:
-                    self._keep(keep[step])
+                self._step(step, system)
+                if step in places:
+                    self._keep(places[step])
             done += block
             self._book[_GOING].copy_(self._going)
             read = book[: _PHI + 1 + done].tolist()
@@ -69,17 +61,15 @@ class AheadConjugateGradients(Vectors):
             clock.spend(used - spent - 1)
             spent = used
         taken = int(read[_TAKEN])
-        found = [Iterate(kept, self._kept[place], read[_PHI + kept]) for kept, place in keep.items() if kept <= taken]
+        found = [Iterate(kept, self._kept[place], read[_PHI + kept]) for kept, place in places.items() if kept <= taken]
         if not found or found[-1].step < taken:
             found.append(Iterate(taken, self._keep(len(found)), read[_PHI + taken]))
         return found
 
-    def _step(
-        self, step: int, product: Product, gradient: Tensor, preconditioner: Tensor | None, tolerance: float
-    ) -> None:
+    def _step(self, step: int, system: System) -> None:
         """Do a step, which after the stop leaves x and the book's counts alone; nothing else is used then."""
         x, r, y, p, bp = self._x, self._r, self._y, self._p, self._bp
-        product(p, bp)
+        system.product(p, bp)
         self._book[_USED].add_(self._going)
         self._go_on_if(torch.gt(self.dot(p, bp, out=self._curved), 0, out=self._is))
         self._go_on_if(torch.gt(self._ry, 0, out=self._is))
@@ -89,13 +79,13 @@ class AheadConjugateGradients(Vectors):
         # Chosen, not multiplied by 0: p may hold anything by now.
         torch.where(self._going, torch.addcmul(x, p, self._length, out=y), x, out=x)
         r.addcmul_(bp, self._length)
-        self._divide(preconditioner)
+        self._divide(system.preconditioner)
         self._before.copy_(self._ry)
         torch.div(self.dot(r, y, out=self._ry), self._before, out=self._ratio)
         self._length.copy_(self._ratio)
         p.mul_(self._length).sub_(y)
-        self._phi(gradient, step)
-        self._stop_if_stalled(step, tolerance)
+        self._phi(system.gradient, step)
+        self._stop_if_stalled(step, system.tolerance)
 
     def _stop_if_stalled(self, step: int, tolerance: float) -> None:
         """`has_stalled` on the device."""

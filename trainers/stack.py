@@ -170,7 +170,7 @@ class StackedEngine:
         results: list[dict[str, Tensor]] = []
         with torch.inference_mode():
             weights = self._weights(numbers)
-            most = _EVAL_ELEMENTS.get(self.data.device.type, 1 << 20)
+            most = _EVAL_ELEMENTS[self.data.device.type]
             step = max(1, most // (len(part.inputs) * max(1, self.net.steps) * max(self.net.widths[1:])))
             for start in range(0, len(numbers), step):
                 found = logits(self.net, self._layout, [w[start : start + step] for w in weights], part)

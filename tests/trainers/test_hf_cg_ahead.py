@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.trainers.host_reads import counted
-from trainers.hf_cg import ConjugateGradients, Iterate, Solver
+from trainers.hf_cg import Boundless, ConjugateGradients, Iterate, Solver, System
 from trainers.hf_cg_ahead import AheadConjugateGradients
 
 BLOCKS = (1, 3, 7, 1000)
@@ -184,7 +184,7 @@ def test_a_step_makes_no_tensor(dtype: torch.dtype) -> None:
     held += [*solver._book, *solver._kept, *solver.dot._wide]
     with Storages() as storages:
         for step in (1, 12):  # before and after progress is judged
-            solver._step(step, product, g, g, 1e-30)
+            solver._step(step, System(product, g, g, 1e-30, Boundless()))
     assert storages.seen <= {each.untyped_storage().data_ptr() for each in held}
 
 
